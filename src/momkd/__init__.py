@@ -1,0 +1,3 @@
+"""momkd: biomarkers from slides alone, taught by RNA."""
+
+__version__ = "0.1.0"

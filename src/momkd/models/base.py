@@ -1,0 +1,108 @@
+"""What every model promises, so that one loop trains, scores and serves all of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import nn
+
+from momkd.config import Options
+from momkd.types import Bag, Dims, Losses, Output, Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleKey:
+    """What is known of a sample without reading its slide."""
+
+    case_id: str
+    slide_id: str | None
+    label: int
+    has_rna: bool
+
+
+class SampleSource(Protocol):
+    """Training or validation samples, read when asked for.
+
+    One sample a slide (with its case's RNA, if any), and one for each case with RNA alone.
+    """
+
+    @property
+    def keys(self) -> Sequence[SampleKey]:
+        """Keys of all samples, in order."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+class BagClassifier(nn.Module):
+    """Base of every model.
+
+    Subclasses set the class attributes and implement :meth:`forward` and :meth:`losses`.
+
+    Attributes
+    ----------
+    Options
+        Frozen hyper-parameters; the defaults are the paper's numbers.
+    presets
+        Named sets of options that differ from the defaults: name -> changed fields.
+    needs_rna
+        Training without any RNA is refused.
+    needs_coordinates
+        A bag without neighbours is refused.
+    training_only
+        Names of submodules that only training uses (RNA towers, decoders). They are absent when
+        ``dims.n_genes`` is None, and left out of what a predictor saves.
+    """
+
+    Options: ClassVar[type[Options]] = Options
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    needs_rna: ClassVar[bool] = False
+    needs_coordinates: ClassVar[bool] = False
+    training_only: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, dims: Dims, options: Options) -> None:
+        super().__init__()
+        self.dims = dims
+        self.options = options
+
+    def forward(self, bag: Bag) -> Output:
+        """Score one slide from histology only; no side effect."""
+        raise TypeError(f"{type(self).__name__} defines no forward")
+
+    def forward_packed(self, bags: Sequence[Bag]) -> list[Output]:
+        """Score several slides; the same numbers as one at a time, perhaps faster."""
+        return [self(bag) for bag in bags]
+
+    def losses(self, batch: Sequence[Sample]) -> Losses:
+        """Give the weighted loss terms of a batch, each a mean over the samples that feed it."""
+        raise TypeError(f"{type(self).__name__} defines no losses")
+
+    def prepare(self, samples: SampleSource) -> None:
+        """Start from data (k-means of a memory, a teacher). Called once, before the first step.
+
+        Randomness comes from torch's global generator, which the loop has seeded.
+        """
+
+    def after_step(self, losses: Losses) -> None:
+        """Move the state that no gradient moves, after an optimiser step."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """Give figures worth a column in ``history.csv``; called after each epoch's training."""
+        return {}
+
+    def decay_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Split the trainable parameters into (decayed, not decayed) by weight decay.
+
+        Matrices decay; biases, norms and scalars do not.
+        """
+        trainable = [p for p in self.parameters() if p.requires_grad]
+        return [p for p in trainable if p.ndim >= 2], [p for p in trainable if p.ndim < 2]
+
+    def serving_state(self) -> Iterator[tuple[str, Any]]:
+        """Give the named tensors that prediction needs: the state without ``training_only``."""
+        prefixes = tuple(f"{name}." for name in self.training_only)
+        for name, tensor in self.state_dict().items():
+            if not name.startswith(prefixes):
+                yield name, tensor

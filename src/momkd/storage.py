@@ -1,0 +1,130 @@
+"""Files that appear whole or not at all, digests, and the lock of a run folder."""
+
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from momkd.errors import MachineError
+
+_BLOCK_BYTES = 1 << 22
+
+
+def digest_bytes(content: bytes) -> str:
+    """Give the SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Give the SHA-256 of a file, in hexadecimal, reading it in blocks."""
+    sha = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def canonical_json(content: Any) -> str:
+    """Write JSON in one fixed form, so that equal content has equal bytes."""
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, rename it there.
+
+    Raises
+    ------
+    MachineError
+        X10 the disk or the permissions do not allow it; the old file is untouched.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.name[:80]}.", suffix=".tmp", dir=path.parent
+        )
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                write(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        what = f"cannot be written: {error.strerror or error}"
+        raise MachineError.of("X10", str(path), what, "free space or choose another -o") from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes atomically."""
+    write_atomically(path, lambda stream: _write_all(stream, content))
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically, in canonical form."""
+    write_text(path, canonical_json(content))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold a folder for one process; the lock dies with its owner.
+
+    Raises
+    ------
+    MachineError
+        X01 another process holds it (host, pid and start time are named).
+    """
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a+")
+    except OSError as error:
+        what = f"cannot be used as output folder: {error.strerror or error}"
+        raise MachineError.of("X10", str(folder), what, "choose another -o") from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            stream.seek(0)
+            owner = stream.read().strip() or "unknown owner"
+            what = f"in use by another run ({owner})"
+            raise MachineError.of("X01", str(folder), what, "wait for it or choose -o") from None
+        stream.truncate(0)
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        stream.write(f"host {socket.gethostname()} pid {os.getpid()} since {started}\n")
+        stream.flush()
+        yield
+
+
+def _write_all(stream: BinaryIO, content: bytes) -> None:
+    stream.write(content)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,293 @@
+"""The nouns of the package: frozen, checked once at construction, trusted afterwards.
+
+Shapes and dtypes stand in the annotations (jaxtyping); tests check them at run time. Units end
+names: ``_px0`` level-0 pixels, ``_px`` pixels of the encoder's view, ``_um`` micrometres.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int32, Int64
+from torch import Tensor
+
+
+def _require(ok: bool, message: str) -> None:
+    if not ok:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TileGrid:
+    """Where the tiles of one slide lie.
+
+    Tiles at one place are legal (some tilers overlap contours); the reader counts them.
+
+    Parameters
+    ----------
+    slide_id
+        The slide.
+    coords_px0
+        (x, y) of each tile's top-left corner in level-0 pixels.
+    tile_px0
+        Side of a tile on level 0, in level-0 pixels; varies from slide to slide. None if unknown.
+    tile_px
+        Side of the view the encoder saw, in its own pixels; None if unknown.
+    mpp
+        Micrometres per pixel of that view; None if unknown, never guessed.
+    magnification
+        Objective power of that view as the writer declared it; None if unknown.
+
+    Raises
+    ------
+    ValueError
+        No tile, or a side or resolution that is not positive.
+    """
+
+    slide_id: str
+    coords_px0: Int64[np.ndarray, "n_tiles 2"]
+    tile_px0: float | None = None
+    tile_px: int | None = None
+    mpp: float | None = None
+    magnification: float | None = None
+
+    def __post_init__(self) -> None:
+        _require(len(self.coords_px0) >= 1, f"{self.slide_id}: a grid has at least one tile")
+        for name in ("tile_px0", "tile_px", "mpp", "magnification"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"{self.slide_id}: {name} must be > 0")
+
+    def __len__(self) -> int:
+        return len(self.coords_px0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bag:
+    """One slide as a model sees it: tile embeddings, their places, and who is near whom.
+
+    Parameters
+    ----------
+    slide_id
+        The slide.
+    embeddings
+        One row a tile; float16 or float32.
+    grid
+        Places of the tiles, row for row; None where the source has no coordinates.
+    neighbours
+        Each tile's own k nearest tiles, nearest first; -1 where the bag has fewer than k + 1
+        tiles; None without coordinates.
+    encoder
+        Identity of the tile encoder; None if the source does not say.
+    digest
+        SHA-256 of the file it was read from; None for a bag made in memory.
+
+    Raises
+    ------
+    ValueError
+        Lengths that disagree or neighbours out of range.
+    """
+
+    slide_id: str
+    embeddings: Float[Tensor, "n_tiles dim"]
+    grid: TileGrid | None = None
+    neighbours: Int32[Tensor, "n_tiles k"] | None = None
+    encoder: str | None = None
+    digest: str | None = None
+
+    def __post_init__(self) -> None:
+        n_tiles = len(self.embeddings)
+        _require(n_tiles >= 1, f"{self.slide_id}: a bag has at least one tile")
+        if self.grid is not None:
+            _require(len(self.grid) == n_tiles, f"{self.slide_id}: grid and embeddings differ")
+        if self.neighbours is not None:
+            _require(len(self.neighbours) == n_tiles, f"{self.slide_id}: neighbours differ")
+            if self.neighbours.numel():
+                low, high = torch.aminmax(self.neighbours)
+                _require(int(low) >= -1 and int(high) < n_tiles, f"{self.slide_id}: neighbours")
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding."""
+        return self.embeddings.shape[1]
+
+    def to(self, device: torch.device | str) -> "Bag":
+        """Give the same bag with its tensors on ``device``."""
+        near = None if self.neighbours is None else self.neighbours.to(device)
+        return replace(self, embeddings=self.embeddings.to(device), neighbours=near)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Expression:
+    """A transcriptomic table: cases x genes.
+
+    ``scale`` says what the values are: ``counts``, ``tpm``, ``rsem``, ``log2``, ``zscore`` or
+    ``unknown``.
+    """
+
+    case_ids: tuple[str, ...]
+    genes: tuple[str, ...]
+    values: Float32[np.ndarray, "n_cases n_genes"]
+    scale: str = "unknown"
+
+    def __post_init__(self) -> None:
+        _require(self.values.shape == (len(self.case_ids), len(self.genes)), "expression shape")
+        _require(len(set(self.case_ids)) == len(self.case_ids), "expression: case ids repeat")
+        _require(len(set(self.genes)) == len(self.genes), "expression: genes repeat")
+        _require(bool(np.isfinite(self.values).all()), "expression: values are finite")
+
+    def rows(self, case_ids: list[str] | tuple[str, ...]) -> Float32[np.ndarray, "n genes"]:
+        """Give the rows of ``case_ids`` in that order; KeyError for a case without RNA."""
+        place = {c: i for i, c in enumerate(self.case_ids)}
+        return self.values[[place[c] for c in case_ids]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideFile:
+    """A feature file that passed its door, and what it declared there."""
+
+    slide_id: str
+    path: Path
+    sha256: str
+    n_tiles: int
+    dim: int
+    encoder: str | None = None
+    tile_px: int | None = None
+    tile_px0: float | None = None
+    mpp: float | None = None
+    magnification: float | None = None
+    has_coords: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A patient: label, split and score belong here.
+
+    ``label`` is an index into the cohort's ``class_names``; ``slide_ids`` may be empty (RNA only).
+    """
+
+    case_id: str
+    slide_ids: tuple[str, ...]
+    label: int
+    site: str | None = None
+    has_rna: bool = False
+
+    def __post_init__(self) -> None:
+        _require(bool(self.slide_ids) or self.has_rna, f"{self.case_id}: no modality")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cohort:
+    """Cases that may take part in one task, with the files of their slides and their RNA."""
+
+    task: str
+    class_names: tuple[str, ...]
+    cases: tuple[Case, ...]
+    slides: Mapping[str, SlideFile]
+    expression: Expression | None = None
+
+    def __post_init__(self) -> None:
+        ids = [c.case_id for c in self.cases]
+        _require(len(set(ids)) == len(ids), "cohort: case ids repeat")
+        owned = [s for c in self.cases for s in c.slide_ids]
+        _require(len(set(owned)) == len(owned), "cohort: a slide belongs to one case")
+        _require(set(owned) == set(self.slides), "cohort: slides and cases agree")
+
+    def case(self, case_id: str) -> Case:
+        """Give one case; KeyError if it is not in the cohort."""
+        for case in self.cases:
+            if case.case_id == case_id:
+                return case
+        raise KeyError(case_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """One split of the cases: train, validation, test.
+
+    Cases with RNA only stand in ``train`` of every fold: there is no slide to score.
+    """
+
+    index: int
+    seed: int
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        sides = [set(self.train), set(self.val), set(self.test)]
+        total = len(self.train) + len(self.val) + len(self.test)
+        _require(len(set().union(*sides)) == total, f"fold {self.index}: a case on two sides")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """What one training step learns from: a slide, its case's RNA and label, as far as present."""
+
+    case_id: str
+    label: int
+    bag: Bag | None = None
+    rna: Float32[Tensor, " n_genes"] | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.bag is not None or self.rna is not None, f"{self.case_id}: no modality")
+
+    def to(self, device: torch.device | str) -> "Sample":
+        """Give the same sample with its tensors on ``device``."""
+        bag = None if self.bag is None else self.bag.to(device)
+        rna = None if self.rna is None else self.rna.to(device)
+        return replace(self, bag=bag, rna=rna)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dims:
+    """Widths that data dictate to a model; ``n_genes`` None builds the histology side alone."""
+
+    dim_in: int
+    n_classes: int = 2
+    n_genes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Output:
+    """What a model says of one slide; attention is non-negative and sums to 1 over the tiles."""
+
+    logits: Float[Tensor, " n_classes"]
+    attention: Float[Tensor, " n_tiles"]
+    embedding: Float[Tensor, " dim_slide"]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Losses:
+    """Weighted loss terms of one batch, and what ``after_step`` needs of it.
+
+    A term that no sample of the batch feeds is absent, never zero by convention.
+    """
+
+    terms: dict[str, Tensor]
+    carry: Any = None
+
+    @property
+    def total(self) -> Tensor:
+        """Sum of the terms, a scalar."""
+        return torch.stack([t.reshape(()) for t in self.terms.values()]).sum()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prediction:
+    """A calibrated answer for one slide; ``grid`` None where the source has no coordinates."""
+
+    slide_id: str
+    class_names: tuple[str, ...]
+    probabilities: Float[np.ndarray, " n_classes"]
+    attention: Float[np.ndarray, " n_tiles"]
+    grid: TileGrid | None = None
+    flags: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        _require(abs(float(self.probabilities.sum()) - 1) < 1e-5, "probabilities sum to 1")
