@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
-from momkd.config import Options
+from momkd import config
 from momkd.types import Bag, Dims, Losses, Output, Sample
 
 
@@ -56,13 +56,13 @@ class BagClassifier(nn.Module):
         ``dims.n_genes`` is None, and left out of what a predictor saves.
     """
 
-    Options: ClassVar[type[Options]] = Options
+    Options: ClassVar[type[config.Options]] = config.Options
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     needs_rna: ClassVar[bool] = False
     needs_coordinates: ClassVar[bool] = False
     training_only: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, dims: Dims, options: Options) -> None:
+    def __init__(self, dims: Dims, options: config.Options) -> None:
         super().__init__()
         self.dims = dims
         self.options = options
