@@ -1,0 +1,162 @@
+"""``momkd crossval``: every model on every fold of every seed, resumable, in one run folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from momkd.data.cohort import cohort_digest
+from momkd.data.folds import describe_folds, make_folds, read_folds, write_folds
+from momkd.storage import lock_folder
+from momkd.types import Cohort, Fold
+from momkd.workflows.audit import AuditedCohort, audit_cohort, require_few_skipped
+from momkd.workflows.console import count_files, job_board, say
+from momkd.workflows.evaluate import evaluate
+from momkd.workflows.fold_job import FoldJob, require_trainable
+from momkd.workflows.run_folder import claim_config, gather_predictions, write_manifest_of_run
+from momkd.workflows.settings import Settings, load_settings, parse_models
+from momkd.workflows.workers import count_workers, run_jobs
+
+
+def crossval(
+    config: Path | str | Sequence[Path | str],
+    output: Path | str,
+    *,
+    model: str | None = None,
+    folds: int | None = None,
+    seeds: int = 1,
+    workers: int | None = None,
+    set_: Sequence[str] = (),
+    max_skip: float = 0.0,
+) -> Path:
+    """Cross-validate one or more models on one cohort.
+
+    Parameters
+    ----------
+    config
+        One or more YAML files; later ones override earlier ones.
+    output
+        Run folder; the same call goes on with an interrupted run.
+    model
+        ``momkd``, ``momkd:code,abmil`` or ``all``; default is the configuration's.
+    folds
+        Number of folds, instead of ``folds.n``.
+    seeds
+        Repeats; each has its own split and its own start, from ``folds.seed`` upwards.
+    workers
+        Processes; default within the cores and the free memory.
+    set_
+        ``key.path=value`` overrides.
+    max_skip
+        Share of slides that may be skipped at their door without exit code 4.
+
+    Returns
+    -------
+    Path
+        The run folder, with ``predictions.csv``, ``metrics.json`` and ``report.html``.
+
+    Raises
+    ------
+    MomkdError
+        Any refusal; see the exit codes in docs/formats.md.
+    """
+    files = [config] if isinstance(config, str | Path) else list(config)
+    overrides = [*set_, *([] if folds is None else [f"folds.n={folds}"])]
+    settings = load_settings([Path(f) for f in files], overrides)
+    choices = parse_models(model, settings)
+    folder = Path(output)
+    with lock_folder(folder):
+        claim_config(folder, settings)
+        audited = _audit(folder, settings, workers)
+        cohort = audited.audit.cohort
+        for choice in choices:
+            require_trainable(choice, cohort)
+        splits = make_all_folds(folder, cohort, settings, seeds)
+        jobs = [
+            FoldJob(
+                choice=choice,
+                seed=fold.seed,
+                fold=fold,
+                folder=folder / choice.label / f"seed-{fold.seed}" / f"fold-{fold.index}",
+            )
+            for choice in choices
+            for fold in splits
+        ]
+        write_manifest_of_run(
+            folder,
+            {
+                "task": cohort.task,
+                "class_names": list(cohort.class_names),
+                "cohort": cohort_digest(cohort),
+                "models": _all_models(folder, [c.label for c in choices]),
+                "jobs": _all_jobs(folder, [str(j.folder.relative_to(folder)) for j in jobs]),
+                "folds": describe_folds(splits, cohort),
+                "counts": audited.audit.counts(),
+                "notes": list(audited.notes),
+                "settings": settings.shared_digest(),
+            },
+        )
+        run_open_jobs(jobs, cohort, settings, workers)
+        gather_predictions(folder, [folder / j for j in _all_jobs(folder, [])])
+        evaluate(folder)
+    require_few_skipped(audited.audit.n_skipped, audited.audit.n_listed, max_skip)
+    return folder
+
+
+def run_open_jobs(
+    jobs: Sequence[FoldJob], cohort: Cohort, settings: Settings, workers: int | None
+) -> None:
+    """Run the jobs that are not done yet."""
+    todo = [j for j in jobs if not (j.folder / "done.json").exists()]
+    if not todo:
+        return
+    n_workers = count_workers(len(todo), workers, settings.data.cache_gib)
+    say(f"{len(todo)} of {len(jobs)} trainings to do, {n_workers} at a time")
+    with job_board(len(jobs), len(jobs) - len(todo)) as board:
+        run_jobs(todo, cohort, settings, n_workers=n_workers, watcher=board)
+
+
+def make_all_folds(
+    folder: Path, cohort: Cohort, settings: Settings, seeds: int
+) -> tuple[Fold, ...]:
+    """Make the folds of every seed (or read the given ones) and write ``folds.csv``."""
+    digest = cohort_digest(cohort)
+    if settings.folds.file is not None:
+        allow = settings.folds.allow_subset
+        splits = read_folds(settings.folds.file, cohort, cohort_digest=digest, allow_subset=allow)
+    else:
+        first = settings.folds.seed
+        splits = tuple(
+            fold
+            for seed in range(first, first + seeds)
+            for fold in make_folds(cohort, settings.folds, seed)
+        )
+    write_folds(folder / "folds.csv", splits, digest)
+    return splits
+
+
+def _audit(folder: Path, settings: Settings, workers: int | None) -> AuditedCohort:
+    with count_files("examining feature files") as counter:
+        audited = audit_cohort(
+            settings.data,
+            manifest=folder / "features.csv",
+            n_workers=workers or 1,
+            on_start=counter.start,
+            on_file=counter.advance,
+        )
+    audited.audit.write(folder)
+    for note in audited.notes:
+        say(note)
+    return audited
+
+
+def _all_models(folder: Path, now: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys([*_earlier(folder, "models"), *now]))
+
+
+def _all_jobs(folder: Path, now: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys([*_earlier(folder, "jobs"), *now]))
+
+
+def _earlier(folder: Path, key: str) -> list[str]:
+    from momkd.workflows.run_folder import read_run
+
+    return read_run(folder)[key] if (folder / "run.json").exists() else []

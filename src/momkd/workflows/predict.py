@@ -1,0 +1,258 @@
+"""``momkd predict``: slides in, calibrated probabilities out; no RNA, no labels, no cohort."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from momkd.data.barcodes import case_of
+from momkd.data.features import examine_files, find_feature_files, read_bag
+from momkd.errors import DataError, IntegrityError, ModelError, Problem, TooManyDroppedError
+from momkd.predictor import Ensemble, EnsemblePrediction, load_predictor
+from momkd.storage import write_atomically, write_text
+from momkd.types import SlideFile
+from momkd.workflows.console import count_files, say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scored:
+    slide: SlideFile
+    case_id: str
+    model: str
+    ensemble: Ensemble
+    answer: EnsemblePrediction
+
+
+def predict(
+    model: Path | str,
+    inputs: Sequence[Path | str],
+    output: Path | str,
+    *,
+    only: str | None = None,
+    cases: Path | str | None = None,
+    attention: Path | str | None = None,
+    feature_key: str | None = None,
+    max_skip: float = 0.05,
+    workers: int = 1,
+) -> pd.DataFrame:
+    """Score feature files with a predictor, or with every fold model of a run.
+
+    Parameters
+    ----------
+    model
+        A run folder (each model's fold predictors answer together) or one predictor's folder.
+    inputs
+        Feature files, or folders of them.
+    output
+        CSV, a row a slide and model; ``<name>_cases.csv`` beside it has a row a case, the mean of
+        its slides' probabilities. Slides left out stand in ``<name>_dropped.csv``.
+    only
+        One model of the run, instead of all.
+    cases
+        CSV with columns ``slide_id, case_id``; without it TCGA barcodes are cut to the case, and
+        any other slide is a case of its own.
+    attention
+        Folder for one h5 a slide and model: ``coords_px0``, ``attention``.
+    max_skip
+        Share of slides that may be refused or skipped before nothing is written.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The slide table as written.
+
+    Raises
+    ------
+    DataError
+        P09 no input; P16 an unusable case table; any F code if every file is at fault.
+    IntegrityError
+        A file refused for safety; nothing is scored.
+    ModelError
+        C and P codes: predictors and slides that do not fit each other; P10 a fold model missing.
+    TooManyDroppedError
+        S20 more left out than allowed; the tables are written.
+    """
+    ensembles = load_ensembles(Path(model), only)
+    files, problems = find_feature_files([Path(p) for p in inputs])
+    if not files and not problems:
+        what = "no feature file among the inputs"
+        raise DataError.of("P09", "inputs", what, "name .h5 files or a folder of them")
+    case_map = None if cases is None else _read_cases(Path(cases))
+    with count_files("examining feature files") as counter:
+        counter.start(len(files))
+        examined = examine_files(
+            files, feature_key=feature_key, n_workers=workers, on_done=counter.advance
+        )
+    if examined.refused:
+        raise IntegrityError(*examined.refused)
+    problems += [*examined.problems, *examined.skipped]
+    if not examined.slides:
+        raise DataError(*problems)
+    for note in examined.notes:
+        say(note)
+    scored = []
+    with count_files("predicting") as counter:
+        counter.start(len(examined.slides))
+        for slide in examined.slides.values():
+            case_id = case_of(slide.slide_id) if case_map is None else case_map[slide.slide_id]
+            scored += _score(slide, case_id, ensembles, feature_key)
+            counter.advance()
+    table = _write(Path(output), scored, problems)
+    if attention is not None:
+        for one in scored:
+            _write_attention(Path(attention), one)
+    _tell_seen(table)
+    if len(problems) > max_skip * (len(problems) + len(examined.slides)):
+        n_all = len(problems) + len(examined.slides)
+        what = f"{len(problems)} of {n_all} were left out, allowed {max_skip:.0%}"
+        first = problems[0].line()
+        raise TooManyDroppedError.of("S20", "slides", f"{what}; first: {first}", "--max-skip")
+    return table
+
+
+def load_ensembles(model: Path, only: str | None = None) -> dict[str, Ensemble]:
+    """Load the predictors of a run, one ensemble a model, or a single predictor.
+
+    Raises
+    ------
+    ModelError
+        P10 a fold model is missing; P15 the run has no such model; C codes.
+    DataError
+        P13 neither a run nor a predictor.
+    """
+    if (model / "config.json").exists():
+        return {"predictor": Ensemble([load_predictor(model)])}
+    if (model / "predictor" / "config.json").exists():
+        return {"predictor": Ensemble([load_predictor(model / "predictor")])}
+    try:
+        run = json.loads((model / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        what = "neither a run (run.json) nor a predictor (config.json)"
+        raise DataError.of("P13", str(model), what, "give what crossval or train wrote") from None
+    names = run["models"] if only is None else [only]
+    if unknown := [n for n in names if n not in run["models"]]:
+        what = f"has no model {unknown[0]!r}, only {', '.join(run['models'])}"
+        raise ModelError.of("P15", str(model), what, "choose one of these")
+    return {name: _load_members(model, run, name) for name in names}
+
+
+def _load_members(folder: Path, run: Mapping[str, Any], name: str) -> Ensemble:
+    jobs = [j for j in run["jobs"] if j.split("/")[0] == name]
+    missing = [j for j in jobs if not (folder / j / "predictor" / "config.json").exists()]
+    if missing:
+        what = f"{len(missing)} of {len(jobs)} fold models are missing (first: {missing[0]})"
+        remedy = "run momkd crossval again, it goes on where it stopped"
+        raise ModelError.of("P10", f"{folder}: {name}", what, remedy)
+    return Ensemble([load_predictor(folder / j / "predictor") for j in jobs])
+
+
+def _score(
+    slide: SlideFile, case_id: str, ensembles: Mapping[str, Ensemble], feature_key: str | None
+) -> list[_Scored]:
+    found = []
+    for name, ensemble in ensembles.items():
+        bag = read_bag(slide, k=ensemble.card.neighbours, feature_key=feature_key)
+        answer = ensemble.predict(bag)
+        found.append(
+            _Scored(slide=slide, case_id=case_id, model=name, ensemble=ensemble, answer=answer)
+        )
+    return found
+
+
+def _write(output: Path, scored: Sequence[_Scored], problems: Sequence[Problem]) -> pd.DataFrame:
+    slides = pd.DataFrame([_slide_row(one) for one in scored])
+    write_text(output, slides.to_csv(index=False, lineterminator="\n"))
+    groups = slides.groupby(["case_id", "model"], sort=False)
+    probabilities = [c for c in slides.columns if c.startswith("prob_")]
+    cases = groups[probabilities].mean()
+    cases.insert(0, "n_slides", groups.size())
+    cases["threshold"] = groups["threshold"].first()
+    positive = probabilities[1]
+    cases["y_pred"] = (cases[positive] >= cases["threshold"]).astype(int)
+    cases["seen_in_training"] = groups["seen_in_training"].max()
+    path = output.with_name(f"{output.stem}_cases{output.suffix}")
+    write_text(path, cases.reset_index().to_csv(index=False, lineterminator="\n"))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["where", "code", "reason", "remedy"])
+    writer.writerows([[p.where, p.code, p.what, p.remedy] for p in problems])
+    write_text(output.with_name(f"{output.stem}_dropped{output.suffix}"), text.getvalue())
+    return slides
+
+
+def _slide_row(one: _Scored) -> dict[str, Any]:
+    prediction = one.answer.prediction
+    threshold = one.ensemble.threshold
+    row: dict[str, Any] = {
+        "case_id": one.case_id,
+        "slide_id": one.slide.slide_id,
+        "model": one.model,
+        "n_members": len(one.ensemble.members),
+    }
+    for name, p in zip(prediction.class_names, prediction.probabilities, strict=True):
+        row[f"prob_{name}"] = float(p)
+    row["low"] = float(one.answer.low)
+    row["high"] = float(one.answer.high)
+    row["y_pred"] = int(prediction.probabilities[1] >= threshold)
+    row["threshold"] = threshold
+    row["seen_in_training"] = one.ensemble.has_seen(one.slide.sha256)
+    row["flags"] = "; ".join(prediction.flags)
+    return row
+
+
+def _write_attention(folder: Path, one: _Scored) -> None:
+    def fill(stream: Any) -> None:
+        with h5py.File(stream, "w") as file:
+            attention = one.answer.prediction.attention.astype(np.float32)
+            file.create_dataset("attention", data=attention)
+            grid = one.answer.prediction.grid
+            if grid is not None:
+                coords = file.create_dataset("coords_px0", data=grid.coords_px0)
+                if grid.tile_px0 is not None:
+                    coords.attrs["tile_px0"] = grid.tile_px0
+            file.attrs["slide_id"] = one.slide.slide_id
+            file.attrs["model"] = one.model
+
+    write_atomically(folder / one.model / f"{one.slide.slide_id}.h5", fill)
+
+
+def _tell_seen(table: pd.DataFrame) -> None:
+    n_seen = int(table.loc[table["seen_in_training"], "slide_id"].nunique())
+    if n_seen:
+        n_slides = table["slide_id"].nunique()
+        say(
+            f"{n_seen} of {n_slides} slides taught these models: their probabilities are not "
+            "estimates of accuracy; the run's predictions.csv holds the out-of-fold ones"
+        )
+
+
+def _read_cases(path: Path) -> "_CaseMap":
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError.of("P16", str(path), f"cannot be read: {error}") from None
+    if not {"slide_id", "case_id"} <= set(table.columns):
+        what = f"has columns {', '.join(table.columns)}, wanted slide_id and case_id"
+        raise DataError.of("P16", str(path), what)
+    return _CaseMap(path, dict(zip(table["slide_id"], table["case_id"], strict=True)))
+
+
+class _CaseMap:
+    """Slide -> case, refusing slides that the table does not name."""
+
+    def __init__(self, path: Path, cases: Mapping[str, str]) -> None:
+        self._path = path
+        self._cases = cases
+
+    def __getitem__(self, slide_id: str) -> str:
+        if slide_id not in self._cases:
+            what = f"names no case for slide {slide_id}"
+            raise DataError.of("P16", str(self._path), what, "add it, or leave --cases out")
+        return self._cases[slide_id]

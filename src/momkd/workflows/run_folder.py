@@ -1,0 +1,126 @@
+"""A run folder: what it must hold, who may write it, and how its predictions come together."""
+
+import json
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+import momkd
+from momkd.errors import ConfigError, DataError, MachineError
+from momkd.storage import write_json, write_text
+from momkd.workflows.settings import Settings, dump_settings
+
+FORMAT_VERSION = 1
+
+
+def describe_machine() -> dict[str, Any]:
+    """Give versions and machine facts for a manifest."""
+    return {
+        "momkd": momkd.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def claim_config(folder: Path, settings: Settings) -> None:
+    """Write ``config.yaml``, or make sure that the folder's own says the same.
+
+    Models may be added to a run, so the ``model`` block is not compared.
+
+    Raises
+    ------
+    ConfigError
+        T14 the folder holds a run of another configuration; the keys that differ are named.
+    """
+    path = folder / "config.yaml"
+    if path.exists():
+        old = yaml.safe_load(path.read_text(encoding="utf-8"))
+        new = settings.model_dump(mode="json")
+        keys = [k for k in _differences(old, new) if not k.startswith("model")]
+        if keys:
+            what = f"holds a run of another configuration (differs in {', '.join(keys[:5])})"
+            raise ConfigError.of("T14", str(folder), what, "choose another -o, or the old -c")
+        return
+    write_text(path, dump_settings(settings))
+
+
+def write_manifest_of_run(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write ``run.json``; ``started`` of an earlier call is kept."""
+    path = folder / "run.json"
+    started = time.strftime("%Y-%m-%dT%H:%M:%S")
+    if path.exists():
+        started = json.loads(path.read_text(encoding="utf-8"))["started"]
+    base = {"format_version": FORMAT_VERSION, "started": started, "machine": describe_machine()}
+    write_json(path, base | dict(content))
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read ``run.json``.
+
+    Raises
+    ------
+    DataError
+        P13 no run folder.
+    """
+    path = folder / "run.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        what = "is no run folder (no run.json)"
+        raise DataError.of("P13", str(folder), what, "give what momkd crossval -o wrote") from None
+    except ValueError as error:
+        raise DataError.of("P13", str(path), f"is damaged: {error}") from None
+
+
+def read_predictions(folder: Path) -> pd.DataFrame:
+    """Read ``predictions.csv`` of a run.
+
+    Raises
+    ------
+    DataError
+        P14 the run has none yet.
+    """
+    path = folder / "predictions.csv"
+    if not path.exists():
+        what = "has no predictions.csv: the cross-validation is not finished"
+        raise DataError.of("P14", str(folder), what, "run momkd crossval again, it goes on")
+    return pd.read_csv(path, dtype={"case_id": str, "slide_id": str, "model": str})
+
+
+def gather_predictions(folder: Path, job_folders: Sequence[Path]) -> None:
+    """Join the jobs' tables to one ``predictions.csv``, in a fixed order.
+
+    Raises
+    ------
+    MachineError
+        X06 a finished job's table vanished.
+    """
+    lines: list[str] = []
+    for job in job_folders:
+        try:
+            text = (job / "predictions.csv").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            what = "vanished while the run went on"
+            remedy = f"delete {job.name} and run again"
+            raise MachineError.of("X06", str(job / "predictions.csv"), what, remedy) from None
+        header, *rows = text.splitlines()
+        lines += rows if lines else [header, *rows]
+    write_text(folder / "predictions.csv", "\n".join(lines) + "\n")
+
+
+def _differences(old: Any, new: Any, at: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(set(old) | set(new))
+        found = [_differences(old.get(k), new.get(k), f"{at}.{k}" if at else k) for k in keys]
+        return [key for part in found for key in part]
+    return [] if old == new else [at]

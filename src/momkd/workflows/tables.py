@@ -1,0 +1,90 @@
+"""Results as text tables, the same on a terminal and in a pipe."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from momkd.data.features import FileDescription
+from momkd.types import Expression
+from momkd.workflows.check import CheckReport
+
+
+def make_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Set rows in aligned columns; floats with three decimals, undefined ones as ``n/a``."""
+    if not rows:
+        return "(none)"
+    columns = list(dict.fromkeys(k for row in rows for k in row))
+    cells = [[_cell(row.get(c, "")) for c in columns] for row in rows]
+    widths = [max(len(c), *(len(r[i]) for r in cells)) for i, c in enumerate(columns)]
+    lines = [columns, *cells]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def show_check(report: CheckReport) -> None:
+    """Print what a check found."""
+    for note in report.notes:
+        typer.echo(note)
+    typer.echo("\ncounts")
+    typer.echo(make_table([{"what": k, "n": v} for k, v in report.counts.items()]))
+    typer.echo("\nleft out")
+    typer.echo(make_table([{"reason": k, "n": v} for k, v in report.dropped.items()]))
+    typer.echo("\nfolds of the first seed")
+    typer.echo(make_table(report.folds))
+    typer.echo(f"\ndigests: {report.manifest}")
+    typer.echo(f"ready: momkd crossval -c {report.config} -o runs/{report.config.stem}")
+
+
+def show_files(found: Sequence[FileDescription | tuple[Path, Expression, str]]) -> None:
+    """Print what ``inspect`` learnt."""
+    for one in found:
+        if isinstance(one, tuple):
+            path, expression, notes = one
+            n_cases, n_genes = expression.values.shape
+            typer.echo(f"{path}\n  RNA table: {n_cases} cases x {n_genes} genes\n  {notes}")
+        else:
+            typer.echo("\n  ".join(one.lines()))
+
+
+def show_metrics(folder: Path) -> None:
+    """Print ``metrics.json`` of a run as one row a model."""
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    typer.echo(metrics_table(metrics))
+    for note in metrics["notes"]:
+        typer.echo(note)
+    typer.echo(f"report: {folder / 'report.html'}")
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> str:
+    """Set the headline figures of every model, with their intervals."""
+    rows = []
+    for name, entry in metrics["models"].items():
+        row: dict[str, Any] = {"model": name, "cases": entry["n_cases"], "fits": entry["n_fits"]}
+        for key in metrics["shown"]:
+            found = entry["mean_over_folds"][key]
+            row[key] = with_interval(found["value"], found["low"], found["high"])
+        rows.append(row)
+    return make_table(rows)
+
+
+def with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """Write a figure with its interval, ``0.712 [0.655, 0.768]``."""
+    if value is None or math.isnan(value):
+        return "n/a"
+    if low is None or high is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "n/a" if math.isnan(value) else f"{value:.3f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return "" if value is None else str(value)

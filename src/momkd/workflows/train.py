@@ -1,0 +1,78 @@
+"""``momkd train``: one final predictor on every case, a share held out to decide and calibrate."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from momkd.data.cohort import cohort_digest
+from momkd.data.folds import hold_out
+from momkd.storage import lock_folder
+from momkd.workflows.audit import audit_cohort, require_few_skipped
+from momkd.workflows.console import count_files, say
+from momkd.workflows.crossval import run_open_jobs
+from momkd.workflows.fold_job import FoldJob, require_trainable
+from momkd.workflows.run_folder import claim_config, write_manifest_of_run
+from momkd.workflows.settings import load_settings, parse_models
+
+
+def train(
+    config: Path | str | Sequence[Path | str],
+    output: Path | str,
+    *,
+    model: str | None = None,
+    seed: int = 0,
+    set_: Sequence[str] = (),
+    max_skip: float = 0.0,
+    workers: int = 1,
+) -> Path:
+    """Train the predictor that will be served, on all cases of a cohort.
+
+    ``folds.val_fraction`` of the cases with a slide is held out to choose the epoch, the
+    thresholds and the calibration; nothing is left to estimate accuracy with: that is what
+    ``crossval`` is for.
+
+    Returns
+    -------
+    Path
+        The predictor's folder.
+
+    Raises
+    ------
+    MomkdError
+        Any refusal, as ``crossval``.
+    """
+    files = [config] if isinstance(config, str | Path) else list(config)
+    settings = load_settings([Path(f) for f in files], set_)
+    (choice,) = parse_models(model, settings)[:1]
+    folder = Path(output)
+    with lock_folder(folder):
+        claim_config(folder, settings)
+        with count_files("examining feature files") as counter:
+            audited = audit_cohort(
+                settings.data,
+                manifest=folder / "features.csv",
+                n_workers=workers,
+                on_start=counter.start,
+                on_file=counter.advance,
+            )
+        audit = audited.audit
+        audit.write(folder)
+        for note in audited.notes:
+            say(note)
+        require_trainable(choice, audit.cohort)
+        fold = hold_out(audit.cohort, settings.folds, seed)
+        job = FoldJob(choice=choice, seed=seed, fold=fold, folder=folder)
+        write_manifest_of_run(
+            folder,
+            {
+                "task": audit.cohort.task,
+                "class_names": list(audit.cohort.class_names),
+                "cohort": cohort_digest(audit.cohort),
+                "model": choice.label,
+                "counts": audit.counts(),
+                "notes": list(audited.notes),
+                "settings": settings.shared_digest(),
+            },
+        )
+        run_open_jobs([job], audit.cohort, settings, 1)
+    require_few_skipped(audit.n_skipped, audit.n_listed, max_skip)
+    return folder / "predictor"

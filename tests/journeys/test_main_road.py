@@ -1,0 +1,219 @@
+"""From files to predictions, as a user walks it."""
+
+import csv
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.journeys.run_momkd import momkd, refused
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name not in ("run.json", ".lock")
+    }
+
+
+def test_init_check_evaluate_predict(finished_run: Path, cohort: Path, tmp_path: Path) -> None:
+    before = _digests(cohort)
+    config = tmp_path / "his.yaml"
+    made = momkd(
+        *("init", "--features", cohort / "features", "--clinical", cohort / "clinical.csv"),
+        *("--rna", cohort / "rna.csv.gz", "--target", "BIOMARKER", "-o", config),
+    )
+    assert made.code == 0, made.err
+    assert "equivocal" in config.read_text()
+    checked = momkd("check", "-c", config, "-o", tmp_path / "audit")
+    assert checked.code == 0, checked.err
+    assert "left out" in checked.out
+    assert (tmp_path / "his.features.csv").exists()
+    again = momkd("evaluate", finished_run)
+    assert again.code == 0, again.err
+    assert "auroc" in again.out
+    answer = momkd(
+        *("predict", "--model", finished_run, cohort / "features"),
+        *("-o", tmp_path / "p.csv", "--attention", tmp_path / "attention"),
+    )
+    assert answer.code == 0, answer.err
+    table = pd.read_csv(tmp_path / "p.csv")
+    assert set(table["model"]) == {"momkd", "abmil"}
+    assert np.allclose(table["prob_negative"] + table["prob_positive"], 1)
+    assert (table["low"] <= table["prob_positive"] + 1e-9).all()
+    assert (table["high"] >= table["prob_positive"] - 1e-9).all()
+    slide = table["slide_id"].iloc[0]
+    with h5py.File(tmp_path / "attention" / "momkd" / f"{slide}.h5") as file:
+        assert file["attention"][:].sum() == pytest.approx(1, abs=1e-4)
+        assert len(file["coords_px0"]) == len(file["attention"])
+    assert _digests(cohort) == before, "inputs were touched"
+
+
+def test_run_folder_holds_what_it_promises(finished_run: Path, made_cohort: Path) -> None:
+    run = json.loads((finished_run / "run.json").read_text())
+    assert run["models"] == ["momkd", "abmil"]
+    for job in run["jobs"]:
+        folder = finished_run / job
+        assert (folder / "predictor" / "model.safetensors").exists()
+        assert not (folder / "checkpoint").exists()
+        names = {k.split(".")[0] for k in _tensor_names(folder / "predictor" / "model.safetensors")}
+        assert not {n for n in names if n.startswith("rna")}, "RNA modules are served"
+    table = pd.read_csv(finished_run / "predictions.csv")
+    test = table[table["split"] == "test"]
+    assert not test.duplicated(["model", "seed", "slide_id"]).any()
+    folds = pd.read_csv(finished_run / "folds.csv")
+    joined = table.merge(folds, on=["seed", "fold", "case_id"], suffixes=("", "_fold"))
+    assert (joined["split"] == joined["split_fold"]).all()
+    assert len(joined) == len(table)
+    cohort = pd.read_csv(finished_run / "cohort.csv")
+    dropped = list(csv.DictReader((finished_run / "dropped.csv").open()))
+    clinical = pd.read_csv(made_cohort / "clinical.csv")
+    used = set(cohort["case_id"])
+    left = {d["id"] for d in dropped if d["kind"] == "case"}
+    assert used | left == set(clinical["case_id"])
+    assert not used & left
+    assert all(d["reason"] and d["code"] for d in dropped)
+    report = (finished_run / "report.html").read_text()
+    assert "default-src 'none'" in report
+    assert "src=\"http" not in report
+
+
+def test_prediction_needs_no_rna(finished_run: Path, cohort: Path, tmp_path: Path) -> None:
+    inputs = sorted((cohort / "features").iterdir())[:6]
+    first = momkd("predict", "--model", finished_run, *inputs, "-o", tmp_path / "a.csv")
+    assert first.code == 0, first.err
+    moved = tmp_path / "moved"
+    shutil.copytree(finished_run, moved)
+    for panel in moved.rglob("panel.json"):
+        panel.write_text("poison")
+    (cohort / "rna.csv.gz").write_bytes(b"poison")
+    second = momkd("predict", "--model", moved, *inputs, "-o", tmp_path / "b.csv")
+    assert second.code == 0, second.err
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_shuffled_rows_and_order_change_nothing(
+    finished_run: Path, cohort: Path, tmp_path: Path
+) -> None:
+    inputs = sorted((cohort / "features").iterdir())[:5]
+    first = momkd("predict", "--model", finished_run, *inputs, "-o", tmp_path / "a.csv")
+    assert first.code == 0, first.err
+    rng = np.random.default_rng(0)
+    for path in inputs:
+        with h5py.File(path, "r+") as file:
+            order = rng.permutation(len(file["coords"]))
+            file["features"][:] = file["features"][:][order]
+            file["coords"][:] = file["coords"][:][order]
+    second = momkd("predict", "--model", finished_run, *inputs[::-1], "-o", tmp_path / "b.csv")
+    assert second.code == 0, second.err
+    keys = ["slide_id", "model"]
+    a, b = (pd.read_csv(tmp_path / f"{n}.csv").sort_values(keys) for n in "ab")
+    gap = np.abs(a["prob_positive"].to_numpy() - b["prob_positive"].to_numpy()).max()
+    assert gap <= 1e-6
+
+
+def test_two_runs_are_equal_to_the_bit(
+    finished_run: Path, made_cohort: Path, tmp_path: Path
+) -> None:
+    answer = momkd(
+        *("crossval", "-c", made_cohort / "momkd.yaml", "--model", "momkd,abmil"),
+        *("-o", tmp_path / "run", "--workers", 1),
+    )
+    assert answer.code == 0, answer.err
+    ours, theirs = _digests(tmp_path / "run"), _digests(finished_run)
+    keep = {k for k in theirs if "external" not in k and "evaluation" not in k}
+    keep -= {"report.html", "metrics.json"}
+    assert {k: ours[k] for k in sorted(keep)} == {k: theirs[k] for k in sorted(keep)}
+
+
+def test_train_then_predict(made_cohort: Path, tmp_path: Path) -> None:
+    answer = momkd("train", "-c", made_cohort / "momkd.yaml", "-o", tmp_path / "final")
+    assert answer.code == 0, answer.err
+    slides = sorted((made_cohort / "features").iterdir())[:3]
+    done = momkd("predict", "--model", tmp_path / "final", *slides, "-o", tmp_path / "p.csv")
+    assert done.code == 0, done.err
+    assert len(pd.read_csv(tmp_path / "p.csv")) == 3
+
+
+def test_external_cohort_is_scored_once_and_must_be_new(
+    finished_run: Path, made_cohort: Path, tmp_path: Path
+) -> None:
+    from momkd.simulation import SimulationOptions, simulate, write_cohort
+
+    from tests.journeys.conftest import SMALL
+
+    other = tmp_path / "other"
+    write_cohort(simulate(SimulationOptions(**SMALL | {"n_cases": 20, "seed": 5})), other)
+    shutil.copy(made_cohort / "momkd.yaml", other / "other.yaml")
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    answer = momkd("evaluate", run, "--external", other / "other.yaml")
+    assert answer.code == 0, answer.err
+    assert (run / "external-other" / "predictions.csv").exists()
+    same = momkd("evaluate", run, "--external", made_cohort / "momkd.yaml")
+    refused(same, 3, "[P12]", "taught the models")
+
+
+def test_slides_of_few_tiles_train_and_predict(cohort: Path, tmp_path: Path) -> None:
+    files = sorted((cohort / "features").iterdir())
+    for path, n_tiles in zip(files, [1, 2, 8, 9] * 4, strict=False):
+        with h5py.File(path, "r+") as file:
+            for name in ("features", "coords"):
+                kept, attributes = file[name][:n_tiles], dict(file[name].attrs)
+                del file[name]
+                file.create_dataset(name, data=kept).attrs.update(attributes)
+    run = tmp_path / "run"
+    answer = momkd("crossval", "-c", cohort / "momkd.yaml", "--model", "momkd,abmil", "-o", run)
+    assert answer.code == 0, answer.err
+    assert np.isfinite(pd.read_csv(run / "predictions.csv")["prob_positive"]).all()
+    done = momkd("predict", "--model", run, *files[:4], "-o", tmp_path / "p.csv")
+    assert done.code == 0, done.err
+
+
+def test_bags_without_coordinates(cohort: Path, tmp_path: Path) -> None:
+    for path in (cohort / "features").iterdir():
+        with h5py.File(path, "r+") as file:
+            del file["coords"]
+    config = cohort / "momkd.yaml"
+    graph = momkd("crossval", "-c", config, "--model", "momkd", "-o", tmp_path / "a")
+    refused(graph, 3, "[F16]", "coordinates", "abmil")
+    plain = momkd("crossval", "-c", config, "--model", "abmil", "-o", tmp_path / "b")
+    assert plain.code == 0, plain.err
+
+
+def test_real_bags_without_rna_or_coordinates(shared_data: Path, tmp_path: Path) -> None:
+    """UCSB breast: 58 real bags of 708 features, no RNA, no coordinates."""
+    table = pd.read_csv(shared_data / "ucsb-breast" / "ucsb_breast_cancer.csv.gz", header=None)
+    rows = []
+    for bag, part in table.groupby(1):
+        path = tmp_path / "features" / f"ucsb-{int(bag):02d}.h5"
+        path.parent.mkdir(exist_ok=True)
+        with h5py.File(path, "w") as file:
+            file["features"] = part.iloc[:, 2:].to_numpy(np.float32)
+        rows.append((path.stem, path.stem, int(part[0].iloc[0])))
+    clinical = pd.DataFrame(rows, columns=["case_id", "slide_id", "malignant"])
+    clinical.to_csv(tmp_path / "clinical.csv", index=False)
+    config = tmp_path / "ucsb.yaml"
+    made = momkd(
+        *("init", "--features", tmp_path / "features", "--clinical", tmp_path / "clinical.csv"),
+        *("--target", "malignant", "-o", config),
+    )
+    assert made.code == 0, made.err
+    quick = ("--set", "fit.epochs=5", "--folds", 3)
+    lacks = momkd("crossval", "-c", config, "--model", "momkd", "-o", tmp_path / "m", *quick)
+    refused(lacks, 3, "RNA", "coordinates")
+    trains = momkd("crossval", "-c", config, "--model", "abmil", "-o", tmp_path / "a", *quick)
+    assert trains.code == 0, trains.err
+
+
+def _tensor_names(path: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return list(file.keys())
