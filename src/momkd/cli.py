@@ -103,15 +103,15 @@ def check(
     show_check(
         _with_problems(
             output or Path(),
-            lambda: run(
-                config, output=output, set_=set_ or (), max_skip=max_skip, workers=workers
-            ),
+            lambda: run(config, output=output, set_=set_ or (), max_skip=max_skip, workers=workers),
         )
     )
 
 
 @app.command()
-def inspect(files: Annotated[list[Path], typer.Argument(help="Feature files or RNA tables.")]) -> None:
+def inspect(
+    files: Annotated[list[Path], typer.Argument(help="Feature files or RNA tables.")],
+) -> None:
     """Say which convention each file follows, and why."""
     from momkd.workflows.inspect import DataErrorAfter
     from momkd.workflows.inspect import inspect as run

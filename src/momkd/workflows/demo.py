@@ -105,12 +105,16 @@ def _report(folder: Path, run: Path, new: Path) -> DemoReport:
         across = with_interval(inner["value"], inner["low"], inner["high"])
         rows.append({"model": name, "cross-validation": across, "new patients": f"{reached:.3f}"})
     bayes = {
-        case: np.mean([s["bayes_probability"] for s in truth["slides"].values() if s["case_id"] == case])
+        case: np.mean(
+            [s["bayes_probability"] for s in truth["slides"].values() if s["case_id"] == case]
+        )
         for case in cases["case_id"].unique()
     }
     labels = np.array([truth["cases"][c]["recorded_label"] for c in bayes])
     best = auroc(labels, np.array(list(bayes.values())))
-    rows.append({"model": "ceiling: exact posterior", "cross-validation": "", "new patients": f"{best:.3f}"})
+    rows.append(
+        {"model": "ceiling: exact posterior", "cross-validation": "", "new patients": f"{best:.3f}"}
+    )
     scores = {"rows": rows, "ceilings": truth["ceilings"]}
     write_json(folder / "scores.json", scores)
     table = make_table(rows)

@@ -69,7 +69,9 @@ def init(
         data["target"]["exclude"] = exclude
     content = {"data": data, "model": {"name": "momkd" if rna is not None else "abmil"}}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    write_text(path, f"# What is not written here has its default; see docs/configuration.md.\n{text}")
+    write_text(
+        path, f"# What is not written here has its default; see docs/configuration.md.\n{text}"
+    )
     shown = ", ".join(f"{v} ({n})" for v, n in counts.items())
     say(f"{path}: {len(files)} feature files, target {column}: {shown}")
     return path

@@ -168,4 +168,3 @@ def _free_gib() -> float:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**31
     kib = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     return kib / 2**20
-

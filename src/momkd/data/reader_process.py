@@ -1,0 +1,158 @@
+"""Reads feature files in a process that may crash or hang without harm to the run.
+
+The child imports h5py and numpy only, and is kept for many files; a crash or a hang costs one
+file and one restart.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+
+from momkd.data.hdf5 import RawFeatures, read_raw
+from momkd.errors import IntegrityError, MomkdError, Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """What is kept of a file that was read: everything but its arrays."""
+
+    slide_id: str
+    path: Path
+    layout: str
+    sha256: str
+    n_tiles: int
+    dim: int
+    dtype: str
+    has_coords: bool
+    tile_px0: float | None
+    tile_px: int | None
+    mpp: float | None
+    magnification: float | None
+    encoder: str | None
+    n_same_place: int
+    pitch_px0: float | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a file was turned away, and whether for safety."""
+
+    problem: Problem
+    unsafe: bool
+
+
+def facts_of(raw: RawFeatures, path: Path) -> FileFacts:
+    """Keep the facts of a file that was read."""
+    coords = raw.coords_px0
+    return FileFacts(
+        slide_id=raw.slide_id,
+        path=path,
+        layout=raw.layout,
+        sha256=raw.sha256,
+        n_tiles=raw.embeddings.shape[0],
+        dim=raw.embeddings.shape[1],
+        dtype=str(raw.embeddings.dtype),
+        has_coords=coords is not None,
+        tile_px0=raw.tile_px0,
+        tile_px=raw.tile_px,
+        mpp=raw.mpp,
+        magnification=raw.magnification,
+        encoder=raw.encoder,
+        n_same_place=raw.n_same_place,
+        pitch_px0=None if coords is None else pitch_px0(coords),
+        notes=raw.notes,
+    )
+
+
+def pitch_px0(coords_px0: np.ndarray) -> float | None:
+    """Measure the usual step between tile corners along an axis; None with fewer than 2 places."""
+    steps = []
+    for axis in (0, 1):
+        other = coords_px0[:, 1 - axis]
+        order = np.lexsort((coords_px0[:, axis], other))
+        same_line = np.diff(other[order]) == 0
+        gaps = np.diff(coords_px0[order, axis])[same_line]
+        steps.append(gaps[gaps > 0])
+    found = np.concatenate(steps)
+    return float(np.median(found)) if len(found) else None
+
+
+def read_files(
+    paths: Sequence[Path], *, feature_key: str | None, timeout_s: float
+) -> Iterator[FileFacts | Refusal]:
+    """Read files one after the other, each within ``timeout_s``, and give what became of each."""
+    reader = _Reader(feature_key)
+    try:
+        for path in paths:
+            answer = reader.read(path, timeout_s)
+            if answer is None:
+                reader.stop()
+                reader = _Reader(feature_key)
+                what = f"the reader crashed or took over {timeout_s:g} s"
+                remedy = "re-run extraction for this slide"
+                problem = Problem(code="F27", where=str(path), what=what, remedy=remedy)
+                answer = Refusal(problem=problem, unsafe=False)
+            yield answer
+    finally:
+        reader.stop()
+
+
+class _Reader:
+    """One child process, started with the first file."""
+
+    def __init__(self, feature_key: str | None) -> None:
+        self._feature_key = feature_key
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
+
+    def read(self, path: Path, timeout_s: float) -> FileFacts | Refusal | None:
+        """Give the answer of the child; None if it died or stayed silent."""
+        pipe = self._pipe or self._start()
+        try:
+            pipe.send(path)
+            if not pipe.poll(timeout_s):
+                return None
+            return pipe.recv()
+        except (EOFError, OSError):
+            return None
+
+    def stop(self) -> None:
+        """End the child, whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+
+    def _start(self) -> Connection:
+        context = get_context("spawn")
+        self._pipe, child = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child, self._feature_key), daemon=True)
+        self._process.start()
+        child.close()
+        return self._pipe
+
+
+def _serve(pipe: Connection, feature_key: str | None) -> None:
+    parent = parent_process()
+    while parent is not None and parent.is_alive():
+        if not pipe.poll(1.0):
+            continue
+        try:
+            path = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer: FileFacts | Refusal = facts_of(read_raw(path, feature_key=feature_key), path)
+        except MomkdError as error:
+            unsafe = isinstance(error, IntegrityError)
+            answer = Refusal(problem=error.problems[0], unsafe=unsafe)
+        except MemoryError:
+            what = "does not fit into memory"
+            problem = Problem(code="F34", where=str(path), what=what, remedy="free memory")
+            answer = Refusal(problem=problem, unsafe=False)
+        pipe.send(answer)
