@@ -12,7 +12,9 @@ from momkd.errors import ConfigError, MomkdError
 _SHOWN = 20
 
 # typer carries its own copy of click since 0.20; this is the base of usage errors in either
-_UsageError = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_UsageError: type[Exception] = next(
+    c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
+)
 
 app = typer.Typer(
     name="momkd",

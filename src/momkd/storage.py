@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import math
 import os
 import socket
 import tempfile
@@ -32,8 +33,19 @@ def digest_file(path: Path) -> str:
 
 
 def canonical_json(content: Any) -> str:
-    """Write JSON in one fixed form, so that equal content has equal bytes."""
-    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    """Write JSON in one fixed form, so that equal content has equal bytes; NaN becomes null."""
+    plain = _without_nan(content)
+    return json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, float):
+        return None if math.isnan(content) else content
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
+    return content
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:

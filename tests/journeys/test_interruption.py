@@ -49,7 +49,9 @@ def _kill_and_resume(config: Path, run: Path, n_kills: int, seed: int, whole_s: 
 
 
 @pytest.fixture(scope="module")
-def whole(made_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], float]:
+def whole(
+    made_cohort: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, str], float]:
     run = tmp_path_factory.mktemp("whole") / "run"
     started = time.monotonic()
     process = _start(made_cohort / "momkd.yaml", run)

@@ -81,7 +81,7 @@ def test_run_folder_holds_what_it_promises(finished_run: Path, made_cohort: Path
     assert all(d["reason"] and d["code"] for d in dropped)
     report = (finished_run / "report.html").read_text()
     assert "default-src 'none'" in report
-    assert "src=\"http" not in report
+    assert 'src="http' not in report
 
 
 def test_prediction_needs_no_rna(finished_run: Path, cohort: Path, tmp_path: Path) -> None:

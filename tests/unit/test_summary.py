@@ -4,7 +4,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from momkd.evaluation.summary import FoldScores, draw_case_weights, summarise_folds, weighted_metrics
+from momkd.evaluation.summary import (
+    FoldScores,
+    draw_case_weights,
+    summarise_folds,
+    weighted_metrics,
+)
 
 
 def _fold(n: int, seed: int, fold: int = 0, lift: float = 1.0) -> FoldScores:
@@ -19,7 +24,9 @@ def _fold(n: int, seed: int, fold: int = 0, lift: float = 1.0) -> FoldScores:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 3)), min_size=4, max_size=30)
+    st.lists(
+        st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 3)), min_size=4, max_size=30
+    )
 )
 def test_weights_are_repetitions(rows: list[tuple[bool, int, int]]) -> None:
     labels = np.array([int(r[0]) for r in rows], dtype=np.int64)

@@ -232,8 +232,9 @@ def _join(
     ]
     claimed = {s for listed in owned.values() for s in listed}
     for slide_id in sorted({*slides, *skipped_ids} - claimed):
-        p = skipped_ids.get(slide_id)
-        code, reason = (p.code, p.what) if p else ("L05", "no row in the clinical table")
+        at_door = skipped_ids.get(slide_id)
+        unclaimed = ("L05", "no row in the clinical table")
+        code, reason = (at_door.code, at_door.what) if at_door else unclaimed
         dropped.append(_dropped("slide", slide_id, case_of(slide_id), code, reason))
     _require_classes(options, cases)
     kept = {s: slides[s] for c in cases for s in c.slide_ids}

@@ -140,7 +140,8 @@ def _turn(
 def _expression_columns(
     table: TextTable, case_column: str, suffixed: bool, notes: list[str]
 ) -> list[int]:
-    kept, left = [], []
+    kept: list[int] = []
+    left: list[int] = []
     for i, name in enumerate(table.columns):
         if name == case_column:
             continue

@@ -321,14 +321,14 @@ def _checked_values(path: Path, key: str, values: NDArray[Any], limits: ReadLimi
     if values.dtype.itemsize == 8 or not values.dtype.isnative:
         with np.errstate(over="ignore"):
             values = values.astype(np.float32)
-    bad: NDArray[np.bool_] = ~np.isfinite(values).all(axis=1)
+    bad = np.asarray(~np.isfinite(values).all(axis=1))
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
         what = (
             f"'{key}': NaN or infinite in {int(bad.sum())} of {len(bad)} rows (first: row {first})"
         )
         raise DataError.of("F06", str(path), what, "extract this slide again")
-    zero: NDArray[np.bool_] = ~values.any(axis=1)
+    zero = np.asarray(~values.any(axis=1))
     if zero.mean() > limits.max_zero_share:
         what = f"'{key}': {int(zero.sum())} of {len(zero)} rows are all zero (a crashed writer?)"
         raise DataError.of("F20", str(path), what, "extract this slide again")

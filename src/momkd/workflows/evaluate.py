@@ -94,17 +94,18 @@ def score_table(table: pd.DataFrame, task: str, class_names: Sequence[str]) -> d
 
 def fold_scores(cases: pd.DataFrame) -> list[FoldScores]:
     """Give one :class:`FoldScores` a seed and fold, of one model's case-level table."""
-    return [
-        FoldScores(
-            seed=int(seed),
-            fold=int(fold),
-            case_ids=tuple(part["case_id"]),
-            labels=part["y_true"].to_numpy(np.int64),
-            probabilities=part["probability"].to_numpy(np.float64),
-            threshold=float(part["threshold"].iloc[0]),
-        )
-        for (seed, fold), part in cases.groupby(["seed", "fold"], sort=True)
-    ]
+    return [_fold_scores(part) for _, part in cases.groupby(["seed", "fold"], sort=True)]
+
+
+def _fold_scores(part: pd.DataFrame) -> FoldScores:
+    return FoldScores(
+        seed=int(part["seed"].iloc[0]),
+        fold=int(part["fold"].iloc[0]),
+        case_ids=tuple(part["case_id"]),
+        labels=part["y_true"].to_numpy(np.int64),
+        probabilities=part["probability"].to_numpy(np.float64),
+        threshold=float(part["threshold"].iloc[0]),
+    )
 
 
 def _cases(table: pd.DataFrame) -> pd.DataFrame:
@@ -119,17 +120,8 @@ def _cases(table: pd.DataFrame) -> pd.DataFrame:
 
 def _score_model(cases: pd.DataFrame) -> dict[str, Any]:
     folds = fold_scores(cases)
-    pooled = [
-        FoldScores(
-            seed=seed,
-            fold=0,
-            case_ids=tuple(part["case_id"]),
-            labels=part["y_true"].to_numpy(np.int64),
-            probabilities=part["probability"].to_numpy(np.float64),
-            threshold=0.5,
-        )
-        for seed, part in cases.groupby("seed", sort=True)
-    ]
+    # thresholds differ from fold to fold, so only metrics that need none are pooled
+    pooled = [_fold_scores(part) for _, part in cases.groupby("seed", sort=True)]
     pooled_scores = {
         name: asdict(interval)
         for name, interval in summarise_folds(pooled).items()
@@ -188,7 +180,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     if not {"case_id", "y_true"} <= set(table.columns) or len(probabilities) != 2:
         what = "wanted columns case_id, y_true and two prob_<class>"
         raise DataError.of("P17", str(path), f"{what}, got {', '.join(table.columns)}")
-    defaults = {"model": path.stem, "seed": 0, "fold": 0, "threshold": 0.5}
+    defaults: dict[str, Any] = {"model": path.stem, "seed": 0, "fold": 0, "threshold": 0.5}
     return table.assign(**{k: v for k, v in defaults.items() if k not in table.columns})
 
 
@@ -204,7 +196,8 @@ def _predict_external(run: Path, config: Path) -> tuple[pd.DataFrame, list[str]]
             for slide_id in case.slide_ids:
                 bag = read_bag(cohort.slides[slide_id], k=ensemble.card.neighbours)
                 p = ensemble.predict(bag).prediction.probabilities
-                row = {"case_id": case.case_id, "slide_id": slide_id, "model": name}
+                row: dict[str, Any] = {"case_id": case.case_id, "slide_id": slide_id}
+                row["model"] = name
                 row |= {"seed": 0, "fold": 0, "y_true": case.label}
                 row |= {f"prob_{c}": v for c, v in zip(cohort.class_names, p, strict=True)}
                 rows.append(row | {"threshold": ensemble.threshold})

@@ -186,7 +186,7 @@ def _fingerprint(job: FoldJob, cohort: Cohort, settings: Settings) -> Mapping[st
         "cohort": cohort_digest(cohort),
         "fold": digest_bytes(repr(job.fold).encode()),
         "momkd": momkd.__version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "threads": str(torch.get_num_threads()),
     }
 

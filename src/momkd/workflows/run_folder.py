@@ -25,7 +25,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "momkd": momkd.__version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.machine()}",
         "date": time.strftime("%Y-%m-%d"),
