@@ -24,7 +24,22 @@ _HOME = {
     "train": "momkd.workflows.train",
 }
 
-__all__ = ["__version__", *sorted(_HOME)]
+__all__ = [
+    "Bag",
+    "Cohort",
+    "MomkdError",
+    "__version__",
+    "check",
+    "crossval",
+    "demo",
+    "doctor",
+    "evaluate",
+    "init",
+    "inspect",
+    "load_predictor",
+    "predict",
+    "train",
+]
 
 if TYPE_CHECKING:
     from momkd.errors import MomkdError

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from momkd.errors import ConfigError, MomkdError
+from momkd.errors import ConfigError, DataError, MomkdError
 
 _SHOWN = 20
 
@@ -115,15 +115,13 @@ def inspect(
     files: Annotated[list[Path], typer.Argument(help="Feature files or RNA tables.")],
 ) -> None:
     """Say which convention each file follows, and why."""
-    from momkd.workflows.inspect import DataErrorAfter
     from momkd.workflows.inspect import inspect as run
     from momkd.workflows.tables import show_files
 
-    try:
-        show_files(run(files))
-    except DataErrorAfter as error:
-        show_files(error.found)
-        raise
+    inspection = run(files)
+    show_files(inspection)
+    if inspection.problems:
+        raise DataError(*inspection.problems)
 
 
 @app.command()

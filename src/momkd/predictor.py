@@ -90,7 +90,7 @@ class Card(Options):
         return self.thresholds[self.threshold_rule]
 
     def serves_as(self) -> tuple[Any, ...]:
-        """What members of one ensemble must have in common."""
+        """Give what members of one ensemble must have in common."""
         return (
             self.model,
             self.dims,
@@ -328,6 +328,7 @@ def _require_tensors(path: Path, model: BagClassifier, state: dict[str, torch.Te
 
 
 def _readme(card: Card) -> str:
+    known = card.provenance
     return f"""---
 library_name: momkd
 tags: [computational-pathology, multiple-instance-learning, {card.model}]
@@ -342,7 +343,7 @@ Predicts {" or ".join(card.class_names)} from the tile embeddings of one slide; 
 - encoder: {card.encoder or "not stated"}; {card.dims["dim_in"]} features a tile
 - tile: {card.tile_px or "?"} px, magnification {card.magnification or "?"}, mpp {card.mpp or "?"}
 - threshold ({card.threshold_rule}): {card.threshold:.4f} on the calibrated probability
-- taught on {card.provenance.get("n_train", "?")} cases, tuned on {card.provenance.get("n_val", "?")}
+- taught on {known.get("n_train", "?")} cases, tuned on {known.get("n_val", "?")}
 
 Licence: {card.licence}. Limits: {card.limits}.
 

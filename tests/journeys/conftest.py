@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from momkd.simulation import SimulationOptions, simulate, write_cohort
 
 SMALL = {"n_cases": 48, "dim": 24, "n_genes": 60, "grid_side": 6, "n_sites": 4, "prevalence": 0.4}
@@ -30,7 +31,7 @@ def made_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def cohort(made_cohort: Path, tmp_path: Path) -> Path:
     """A copy of the cohort that a test may spoil."""
     folder = tmp_path / "cohort"

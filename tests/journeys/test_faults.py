@@ -1,4 +1,4 @@
-"""Each faulty input as a user meets it: a real process, one clear line, the exit code of the design.
+"""Each faulty input as a user meets it: a real process, one clear line, an exit code.
 
 The catalogue: feature files F, RNA tables O, clinical tables L, folds K, configuration G.
 """

@@ -145,7 +145,6 @@ def test_external_cohort_is_scored_once_and_must_be_new(
     finished_run: Path, made_cohort: Path, tmp_path: Path
 ) -> None:
     from momkd.simulation import SimulationOptions, simulate, write_cohort
-
     from tests.journeys.conftest import SMALL
 
     other = tmp_path / "other"

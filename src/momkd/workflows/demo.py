@@ -20,8 +20,9 @@ from momkd.workflows.console import say
 from momkd.workflows.crossval import crossval
 from momkd.workflows.init import init
 from momkd.workflows.predict import predict
-from momkd.workflows.run_folder import read_run
+from momkd.workflows.run_folder import read_predictions, read_run
 from momkd.workflows.run_report import write_run_report
+from momkd.workflows.scored_cases import average_slides
 from momkd.workflows.tables import make_table, with_interval
 
 # A signal strong enough for few cases; the ceilings are those of exactly these options.
@@ -122,7 +123,7 @@ def _report(folder: Path, run: Path, new: Path) -> DemoReport:
         folder,
         read_run(run),
         metrics,
-        None,
+        average_slides(read_predictions(run)),
         run_folder=run,
         extra_tables={"AUROC against what can be known (simulated)": rows},
         attention=_attention_figure(folder, new, truth),

@@ -1,4 +1,4 @@
-"""``momkd evaluate``: metrics with case-level intervals, per fold and pooled, figures and report."""
+"""``momkd evaluate``: metrics with case-level intervals, per fold and pooled, and a report."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ from momkd.workflows.audit import audit_cohort
 from momkd.workflows.predict import load_ensembles
 from momkd.workflows.run_folder import describe_machine, read_predictions, read_run
 from momkd.workflows.run_report import write_run_report
+from momkd.workflows.scored_cases import average_slides, fold_scores, scores_of
 from momkd.workflows.settings import load_settings
 
-_KEYS = ["model", "seed", "fold", "case_id"]
 _CIRCULAR = (
     "odx",
     "oncotype",
@@ -74,13 +74,13 @@ def evaluate(
     metrics = score_table(table, manifest["task"], manifest["class_names"])
     metrics["notes"] += notes
     write_json(target / "metrics.json", metrics)
-    write_run_report(target, manifest, metrics, _cases(table), run_folder=folder)
+    write_run_report(target, manifest, metrics, average_slides(table), run_folder=folder)
     return target
 
 
 def score_table(table: pd.DataFrame, task: str, class_names: Sequence[str]) -> dict[str, Any]:
     """Score long-form predictions: one entry a model."""
-    cases = _cases(table)
+    cases = average_slides(table)
     models = {str(name): _score_model(part) for name, part in cases.groupby("model", sort=False)}
     return {
         "task": task,
@@ -92,36 +92,10 @@ def score_table(table: pd.DataFrame, task: str, class_names: Sequence[str]) -> d
     }
 
 
-def fold_scores(cases: pd.DataFrame) -> list[FoldScores]:
-    """Give one :class:`FoldScores` a seed and fold, of one model's case-level table."""
-    return [_fold_scores(part) for _, part in cases.groupby(["seed", "fold"], sort=True)]
-
-
-def _fold_scores(part: pd.DataFrame) -> FoldScores:
-    return FoldScores(
-        seed=int(part["seed"].iloc[0]),
-        fold=int(part["fold"].iloc[0]),
-        case_ids=tuple(part["case_id"]),
-        labels=part["y_true"].to_numpy(np.int64),
-        probabilities=part["probability"].to_numpy(np.float64),
-        threshold=float(part["threshold"].iloc[0]),
-    )
-
-
-def _cases(table: pd.DataFrame) -> pd.DataFrame:
-    """Average a case's slides as probabilities; keep the test side only."""
-    if "split" in table.columns:
-        table = table[table["split"] == "test"]
-    positive = [c for c in table.columns if c.startswith("prob_")][1]
-    table = table.rename(columns={positive: "probability"})
-    columns = {"y_true": "first", "probability": "mean", "threshold": "first"}
-    return table.groupby(_KEYS, sort=False).agg(columns).reset_index()
-
-
 def _score_model(cases: pd.DataFrame) -> dict[str, Any]:
     folds = fold_scores(cases)
     # thresholds differ from fold to fold, so only metrics that need none are pooled
-    pooled = [_fold_scores(part) for _, part in cases.groupby("seed", sort=True)]
+    pooled = [scores_of(part) for _, part in cases.groupby("seed", sort=True)]
     pooled_scores = {
         name: asdict(interval)
         for name, interval in summarise_folds(pooled).items()

@@ -1,48 +1,50 @@
 """``momkd inspect``: which convention a file follows, why, and what is in it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from momkd.data.expression import read_expression
 from momkd.data.features import FileDescription, describe_file
-from momkd.errors import DataError, MomkdError, Problem
+from momkd.errors import MomkdError, Problem
 from momkd.types import Expression
 
 _TABLES = (".csv", ".tsv", ".txt", ".gz")
 
 
-def inspect(files: Sequence[Path | str]) -> list[FileDescription | tuple[Path, Expression, str]]:
-    """Describe feature files and RNA tables; everything readable is described before a refusal.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableDescription:
+    """An RNA table and what was recognised in it."""
 
-    Raises
-    ------
-    DataError
-        One problem for each file that cannot be read.
-    """
-    found: list[FileDescription | tuple[Path, Expression, str]] = []
+    path: Path
+    expression: Expression
+    notes: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Give the file's name and what was recognised, a line each."""
+        return [self.path.name, *self.notes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What was learnt of the files that can be read, and why the others cannot."""
+
+    found: tuple[FileDescription | TableDescription, ...]
+    problems: tuple[Problem, ...]
+
+
+def inspect(files: Sequence[Path | str]) -> Inspection:
+    """Describe feature files and RNA tables."""
+    found: list[FileDescription | TableDescription] = []
     problems: list[Problem] = []
-    for name in files:
-        path = Path(name)
+    for path in map(Path, files):
         try:
             if path.suffix.lower() in _TABLES:
                 expression, notes = read_expression(path)
-                found.append((path, expression, "; ".join(notes)))
+                table = TableDescription(path=path, expression=expression, notes=tuple(notes))
+                found.append(table)
             else:
                 found.append(describe_file(path))
         except MomkdError as error:
             problems += error.problems
-    if problems:
-        raise DataErrorAfter(found, *problems)
-    return found
-
-
-class DataErrorAfter(DataError):
-    """Some files could not be read; what was learnt of the others travels along."""
-
-    def __init__(
-        self,
-        found: list[FileDescription | tuple[Path, Expression, str]],
-        *problems: Problem,
-    ) -> None:
-        super().__init__(*problems)
-        self.found = found
+    return Inspection(found=tuple(found), problems=tuple(problems))

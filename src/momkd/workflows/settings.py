@@ -50,7 +50,7 @@ class Settings(Options):
     fit: FitOptions = Field(default_factory=FitOptions)
 
     def shared(self) -> dict[str, Any]:
-        """What every model of a run has in common: all blocks but ``model``."""
+        """Give what every model of a run has in common: all blocks but ``model``."""
         return self.model_dump(mode="json", exclude={"model"})
 
     def shared_digest(self) -> str:

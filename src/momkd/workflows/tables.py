@@ -8,9 +8,8 @@ from typing import Any
 
 import typer
 
-from momkd.data.features import FileDescription
-from momkd.types import Expression
 from momkd.workflows.check import CheckReport
+from momkd.workflows.inspect import Inspection
 
 
 def make_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -41,15 +40,10 @@ def show_check(report: CheckReport) -> None:
     typer.echo(f"ready: momkd crossval -c {report.config} -o runs/{report.config.stem}")
 
 
-def show_files(found: Sequence[FileDescription | tuple[Path, Expression, str]]) -> None:
+def show_files(inspection: Inspection) -> None:
     """Print what ``inspect`` learnt."""
-    for one in found:
-        if isinstance(one, tuple):
-            path, expression, notes = one
-            n_cases, n_genes = expression.values.shape
-            typer.echo(f"{path}\n  RNA table: {n_cases} cases x {n_genes} genes\n  {notes}")
-        else:
-            typer.echo("\n  ".join(one.lines()))
+    for one in inspection.found:
+        typer.echo("\n  ".join(one.lines()))
 
 
 def show_metrics(folder: Path) -> None:

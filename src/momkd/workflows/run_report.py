@@ -1,0 +1,160 @@
+"""The page of a run: everything the folder knows, brought into the form of a report."""
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from matplotlib.figure import Figure
+
+from momkd.reporting.figures import draw_calibration, draw_roc
+from momkd.reporting.report import Picture, Report, write_report
+from momkd.workflows.scored_cases import fold_scores
+
+_LIMITS = (
+    "Research software, not a medical device.",
+    "Valid for slides like those it was taught on: same encoder, tile size and resolution.",
+    "Folds of one cohort say nothing of another hospital; score an external cohort before use.",
+    "Intervals express the sampling of cases, not the choice of a model after seeing results.",
+)
+
+
+def write_run_report(
+    target: Path,
+    manifest: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    cases: pd.DataFrame,
+    *,
+    run_folder: Path,
+    extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    attention: Figure | None = None,
+) -> Path:
+    """Write ``report.html`` of a run, an external cohort or a demo.
+
+    Parameters
+    ----------
+    target
+        Folder of the page.
+    manifest, metrics
+        Content of ``run.json`` and ``metrics.json``.
+    cases
+        Case-level scores: model, seed, fold, case_id, y_true, probability, threshold.
+    run_folder
+        Where ``dropped.csv`` and ``config.yaml`` lie.
+    extra_tables, attention
+        Shown beside the rest.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    folds = {str(n): fold_scores(p) for n, p in cases.groupby("model", sort=True)}
+    pictures = [
+        Picture(
+            figure=draw_roc(
+                {n: [(f.labels, f.probabilities) for f in s] for n, s in folds.items()}
+            ),
+            caption="ROC curves on test cases: folds thin, their mean thick.",
+            alt="ROC curves of " + ", ".join(folds),
+        ),
+        Picture(
+            figure=draw_calibration(
+                {
+                    n: (
+                        np.concatenate([f.labels for f in s]),
+                        np.concatenate([f.probabilities for f in s]),
+                    )
+                    for n, s in folds.items()
+                }
+            ),
+            caption="Calibration on test cases, bins of equal counts, 95 % intervals.",
+            alt="calibration curves of " + ", ".join(folds),
+        ),
+    ]
+    if attention is not None:
+        pictures.append(
+            Picture(
+                figure=attention,
+                caption="Attention of the fold models on a slide none of them has seen.",
+                alt="attention map of one slide",
+            )
+        )
+    report = Report(
+        title=f"{manifest['task']} from histology",
+        asked=_asked(manifest),
+        results=[_result(name, entry) for name, entry in metrics["models"].items()],
+        notes=metrics["notes"],
+        extra_tables=extra_tables or {},
+        pictures=pictures,
+        flow=[{"what": k, "n": v} for k, v in manifest["counts"].items()],
+        dropped=_dropped(run_folder / "dropped.csv"),
+        folds=manifest["folds"],
+        per_fold=[
+            {"model": name} | row for name, e in metrics["models"].items() for row in e["per_fold"]
+        ],
+        configuration=_configuration(run_folder / "config.yaml"),
+        provenance=_provenance(manifest),
+        limits=_LIMITS,
+    )
+    write_report(target / "report.html", report)
+    return target / "report.html"
+
+
+def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    negative, positive = manifest["class_names"]
+    return [
+        ("label", f"{manifest['task']}: {positive} against {negative}"),
+        ("input at prediction", "tile embeddings of slides; no RNA"),
+        ("models", ", ".join(manifest["models"])),
+        ("protocol", "cross-validation by case, stratified; test cases scored once"),
+        *[("data", note) for note in manifest["notes"]],
+    ]
+
+
+def _result(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
+    row = {"model": name, "cases": str(entry["n_cases"]), "fits": str(entry["n_fits"])}
+    for key, found in entry["mean_over_folds"].items():
+        row[key] = _with_interval(found)
+    row["calibration slope (pooled)"] = _with_interval(entry["pooled"]["calibration_slope"])
+    return row
+
+
+def _with_interval(found: Mapping[str, float | None]) -> str:
+    value, low, high = found["value"], found["low"], found["high"]
+    if value is None or np.isnan(value):
+        return "not defined"
+    if low is None or high is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _dropped(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        reasons = Counter((r["kind"], r["code"], r["reason"]) for r in csv.DictReader(stream))
+    rows = [{"what": k, "code": c, "reason": r, "n": n} for (k, c, r), n in reasons.items()]
+    return sorted(rows, key=lambda row: -int(row["n"]))[:30]
+
+
+def _configuration(path: Path) -> str:
+    """Show the configuration with file names instead of this machine's paths."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data = content["data"]
+    data["features"] = [Path(p).name for p in data["features"]]
+    for key in ("clinical", "rna"):
+        data[key] = data[key] and Path(data[key]).name
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    machine = ", ".join(f"{k} {v}" for k, v in sorted(manifest["machine"].items()))
+    return [
+        ("started", manifest["started"]),
+        ("cohort digest", manifest["cohort"]),
+        ("settings digest", manifest["settings"]),
+        ("software", machine),
+    ]
