@@ -85,8 +85,13 @@ def demo(
     for note in check(config).notes:
         say(note)
     run = crossval(config, folder / "run", model=_MODELS, workers=workers)
-    answers = folder / "predictions.csv"
-    predict(run, [new / "features"], answers, attention=folder / "attention")
+    predict(
+        run,
+        [new / "features"],
+        folder / "predictions.csv",
+        cases=new / "clinical.csv",  # any table with slide_id and case_id will do
+        attention=folder / "attention",
+    )
     return _report(folder, run, new)
 
 
