@@ -4,10 +4,10 @@ Shapes and dtypes stand in the annotations (jaxtyping); tests check them at run 
 names: ``_px0`` level-0 pixels, ``_px`` pixels of the encoder's view, ``_um`` micrometres.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -242,6 +242,41 @@ class Sample:
         bag = None if self.bag is None else self.bag.to(device)
         rna = None if self.rna is None else self.rna.to(device)
         return replace(self, bag=bag, rna=rna)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleKey:
+    """What is known of a sample without reading its slide."""
+
+    case_id: str
+    slide_id: str | None
+    label: int
+    has_rna: bool
+
+
+class SampleSource(Protocol):
+    """Training or validation samples, read when asked for.
+
+    One sample a slide (with its case's RNA, if any), and one for each case with RNA alone.
+    """
+
+    @property
+    def keys(self) -> Sequence[SampleKey]:
+        """Keys of all samples, in order."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def iterate(self, indices: Sequence[int]) -> Iterator[Sample]:
+        """Give samples in order, reading one ahead."""
+        ...
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that consumers of :meth:`iterate` have waited for data so far."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,39 +1,12 @@
 """What every model promises, so that one loop trains, scores and serves all of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from torch import nn
 
 from momkd import config
-from momkd.types import Bag, Dims, Losses, Output, Sample
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleKey:
-    """What is known of a sample without reading its slide."""
-
-    case_id: str
-    slide_id: str | None
-    label: int
-    has_rna: bool
-
-
-class SampleSource(Protocol):
-    """Training or validation samples, read when asked for.
-
-    One sample a slide (with its case's RNA, if any), and one for each case with RNA alone.
-    """
-
-    @property
-    def keys(self) -> Sequence[SampleKey]:
-        """Keys of all samples, in order."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Sample: ...
+from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
 
 
 class BagClassifier(nn.Module):
