@@ -59,7 +59,7 @@ class Panel:
     centre, scale
         Mean and SD of the winsorised training values.
     selector, n_asked
-        How the genes were chosen, and how many were wanted (of ``all``: those of the table).
+        How the genes were chosen, and how many were wanted (of ``all``: those that vary).
     dropped_genes
         Genes that do not vary among the training cases, with the reason.
     fitted_on
@@ -193,11 +193,8 @@ def fit_panel(
         labels=np.unique([c.label for c in used], return_inverse=True)[1].astype(np.int64),
         seed=seed,
     )
-    scores = _SELECTORS[options.selector](rank)
-    n_asked = len(names) if options.selector == "all" else options.n_genes
-    # a stable sort leaves equal scores in the order of names
-    best = np.argsort(-scores, kind="stable")[:n_asked]
-    chosen = np.flatnonzero(varies)[best[scores[best] > 0]]
+    n_asked = int(varies.sum()) if options.selector == "all" else options.n_genes
+    chosen = np.flatnonzero(varies)[_best(rank, options.selector, n_asked)]
     if not len(chosen):
         what = f"{options.selector} gives none of {len(names)} genes a score above zero"
         raise DataError.of("O21", "panel", what, "choose another panel.selector")
@@ -222,6 +219,16 @@ class _Ranking:
     standardised: Float64[np.ndarray, "n_cases n_genes"]
     labels: Int64[np.ndarray, " n_cases"]
     seed: int
+
+
+def _best(rank: _Ranking, selector: str, n_asked: int) -> Int64[np.ndarray, " n_best"]:
+    """Give the places of the best genes; a score of zero is never among them."""
+    if rank.winsorised.shape[1] == 0:
+        return np.zeros(0, dtype=np.int64)
+    scores = _SELECTORS[selector](rank)
+    # a stable sort leaves equal scores in the order of names
+    best = np.argsort(-scores, kind="stable")[:n_asked]
+    return best[scores[best] > 0]
 
 
 _Scores: TypeAlias = Float64[np.ndarray, " n_genes"]
