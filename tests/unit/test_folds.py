@@ -80,6 +80,12 @@ def test_seven_one_two() -> None:
         assert {c for c in fold.train if c.startswith("R")} == {f"R{i}" for i in range(5)}
 
 
+def test_validation_goes_to_the_class_with_the_larger_remainder() -> None:
+    # a tenth of 84 and 16 is 8.4 and 1.6: ten cases, eight and two
+    for fold in make_folds(make_cohort(84, 16, 0), FoldOptions(), seed=0):
+        assert [sum((int(c[1:]) >= 84) == y for c in fold.val) for y in (0, 1)] == [8, 2]
+
+
 def test_every_case_with_a_slide_is_tested_once() -> None:
     cohort = make_cohort()
     tested = Counter(c for f in make_folds(cohort, FoldOptions(), seed=0) for c in f.test)
