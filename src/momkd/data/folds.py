@@ -1,10 +1,13 @@
-"""Splits of cases into training, validation and test: by case, stratified, repeatable."""
+"""Splits of a cohort into training, validation and test: by case, stratified, repeatable.
+
+Ours are made from the case ids, the labels and a seed, and from nothing else. A table made
+elsewhere passes the same checks: no case on two sides, each tested once, both classes on each side.
+"""
 
 import csv
 import io
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,12 @@ import numpy as np
 from pydantic import Field
 
 from momkd.config import Options
+from momkd.data.split_table import SIDES, SplitTable
 from momkd.errors import DataError, IntegrityError, Problem, Problems
 from momkd.storage import write_text
 from momkd.types import Case, Cohort, Fold
 
-_SIDES = ("train", "val", "test")
+_COLUMNS = ("seed", "fold", "case_id", "split", "cohort")
 
 
 class FoldOptions(Options):
@@ -25,15 +29,16 @@ class FoldOptions(Options):
     Parameters
     ----------
     n
-        Folds; each case with a slide is tested once a seed.
+        Folds; every case with a slide is tested once a seed.
     val_fraction
-        Share of all cases with a slide that stands in validation; 0.1 with 5 folds is 7:1:2.
+        Share of all cases with a slide that stands in validation: 0.1 with 5 folds is 7:1:2.
     seed
         Of the first split; repeats count on from it.
     file
-        A ``folds.csv`` to use instead of making splits.
+        A table of splits to use instead (see :func:`read_folds`).
     allow_subset
-        The given file may name other cases, and miss some of the cohort.
+        That table may name other cases, miss some of the cohort, test only a part, and come from
+        another version of the cohort.
     """
 
     n: int = Field(5, ge=2)
@@ -44,109 +49,83 @@ class FoldOptions(Options):
 
 
 def make_folds(cohort: Cohort, options: FoldOptions, seed: int) -> tuple[Fold, ...]:
-    """Split a cohort, stratified by label over the cases that have a slide.
+    """Split a cohort into ``options.n`` folds, stratified by label.
 
-    Cases with RNA only train in every fold. The split depends on the seed, the case ids and the
-    labels, and on no order of rows.
+    Each class is dealt evenly over the test sides (counts differ by one case at most), and gives
+    its share of the validation side. Cases without a slide train in every fold. The order of rows
+    in the cohort plays no part.
 
     Raises
     ------
     DataError
-        K03 fewer cases of a class than folds, K04 a class missing from a validation or test side.
+        K03 fewer cases of a class than folds, K04 too few to stand on all three sides.
+    IntegrityError
+        K12 one slide file under two cases.
     """
+    require_no_twins(cohort)
     groups = _by_label(cohort)
-    _require_enough(groups, options, len(cohort.class_names))
-    rng = np.random.default_rng([seed, 7])
-    tested: list[list[str]] = [[] for _ in range(options.n)]
-    start = 0
-    for label in sorted(groups):
-        shuffled = rng.permutation(groups[label])
-        # each class goes on where the last one ended, so that folds differ by one case at most
-        for i, case_id in enumerate(shuffled):
-            tested[(start + i) % options.n].append(str(case_id))
-        start += len(shuffled)
-    n_all = sum(len(g) for g in groups.values())
-    label_of = {c: label for label, members in groups.items() for c in members}
-    folds = []
-    for index, test in enumerate(tested):
-        rest = sorted(set(label_of) - set(test))
-        share = options.val_fraction * n_all / len(rest)
-        val = _draw_share(rest, label_of, share, np.random.default_rng([seed, 7, index]))
-        folds.append(_fold(cohort, index, seed, rest, val, test))
-    return tuple(folds)
+    _require_enough(cohort, groups, options.n)
+    rng = np.random.default_rng(seed)
+    tests = _deal(groups, options.n, rng)
+    return tuple(
+        _complete(cohort, groups, options, rng, Fold(index=i, seed=seed, train=(), val=(), test=t))
+        for i, t in enumerate(tests)
+    )
 
 
 def hold_out(cohort: Cohort, options: FoldOptions, seed: int) -> Fold:
-    """Hold out ``val_fraction`` of the cases with a slide; no test side.
+    """Hold ``val_fraction`` of the cases with a slide out for decisions; test nobody.
 
     Raises
     ------
     DataError
-        K04 a class would miss from a side.
+        K04 a class with fewer than two cases.
+    IntegrityError
+        K12 one slide file under two cases.
     """
+    require_no_twins(cohort)
     groups = _by_label(cohort)
-    _require_enough(groups, options, len(cohort.class_names))
-    label_of = {c: label for label, members in groups.items() for c in members}
-    rest = sorted(label_of)
-    rng = np.random.default_rng([seed, 11])
-    val = _draw_share(rest, label_of, options.val_fraction, rng)
-    return _fold(cohort, 0, seed, rest, val, [])
+    _require_enough(cohort, groups, n=1)
+    start = Fold(index=0, seed=seed, train=(), val=(), test=())
+    return _complete(cohort, groups, options, np.random.default_rng(seed), start)
 
 
-def write_folds(path: Path, folds: Sequence[Fold], cohort_digest: str) -> None:
-    """Write ``folds.csv``: seed, fold, case_id, split, cohort."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["seed", "fold", "case_id", "split", "cohort"])
-    for fold in folds:
-        for side in _SIDES:
-            for case_id in sorted(getattr(fold, side)):
-                writer.writerow([fold.seed, fold.index, case_id, side, cohort_digest])
-    write_text(path, text.getvalue())
-
-
-def read_folds(
-    path: Path, cohort: Cohort, *, cohort_digest: str, allow_subset: bool = False
-) -> tuple[Fold, ...]:
-    """Read splits made before, by us or by hand.
-
-    Columns ``fold``, ``split`` and ``case_id`` (or ``slide_id``, converted and checked by case);
-    ``seed`` and ``cohort`` may be absent.
+def require_no_twins(cohort: Cohort) -> None:
+    """Make sure that no two cases hold the same slide, told by the bytes of its file.
 
     Raises
     ------
     IntegrityError
-        K01 a case on two sides (K11 through its slides), K10 made for another cohort.
-    DataError
-        K02 a case tested twice or never, K04 a side with one class, K09 cases unknown or missing,
-        K13 not such a table.
+        K12, one problem a pair: one of the two could stand in training, the other in test.
     """
-    rows = _read_rows(path)
-    if "case_id" not in rows[0]:
-        rows = _slides_to_cases(path, rows, cohort)
-    digests = {r["cohort"] for r in rows if r.get("cohort")}
-    if digests - {cohort_digest} and not allow_subset:
-        what = "was made for another cohort (cases, labels or slides differ)"
-        remedy = "make new folds, or set folds.allow_subset: true"
-        raise IntegrityError.of("K10", str(path), what, remedy)
-    sides = _collect_sides(path, rows)
-    problems = Problems(_coverage(path, sides, cohort, allow_subset))
-    problems.refuse(DataError)
-    known = {c.case_id for c in cohort.cases}
-    folds = []
-    for (seed, index), by_side in sorted(sides.items()):
-        kept = {side: tuple(sorted(set(by_side[side]) & known)) for side in _SIDES}
-        folds.append(Fold(index=index, seed=seed, **kept))
-    _require_classes(path, folds, cohort)
-    return tuple(folds)
+    first: dict[str, tuple[str, str]] = {}
+    problems = Problems()
+    for case in sorted(cohort.cases, key=lambda c: c.case_id):
+        for slide_id in sorted(case.slide_ids):
+            sha256 = cohort.slides[slide_id].sha256
+            other_case, other_slide = first.setdefault(sha256, (case.case_id, slide_id))
+            if other_case != case.case_id:
+                what = f"case {case.case_id} and {other_slide} of case {other_case} are one file"
+                remedy = "keep it under the case it belongs to"
+                problems.add(Problem(code="K12", where=slide_id, what=what, remedy=remedy))
+    problems.refuse(IntegrityError)
 
 
 def describe_folds(folds: Iterable[Fold], cohort: Cohort) -> list[dict[str, Any]]:
-    """Count cases, slides, positives and sites of every side: the proof of a protocol."""
+    """Count what stands on each side of each fold.
+
+    Returns
+    -------
+    list of dict
+        A row a side: ``seed fold side cases slides positives rna sites sites_in_train``;
+        ``positives`` are cases of the second class, ``sites_in_train`` those of the side's sites
+        that training has seen.
+    """
     cases = {c.case_id: c for c in cohort.cases}
     rows = []
     for fold in folds:
-        for side in _SIDES:
+        taught = _sites(cases[c] for c in fold.train)
+        for side in SIDES:
             members = [cases[c] for c in getattr(fold, side)]
             rows.append(
                 {
@@ -155,156 +134,154 @@ def describe_folds(folds: Iterable[Fold], cohort: Cohort) -> list[dict[str, Any]
                     "side": side,
                     "cases": len(members),
                     "slides": sum(len(c.slide_ids) for c in members),
-                    "positive": sum(c.label for c in members),
+                    "positives": sum(c.label == 1 for c in members),
                     "rna": sum(c.has_rna for c in members),
-                    "sites": len({c.site for c in members if c.site is not None}),
+                    "sites": len(_sites(members)),
+                    "sites_in_train": len(_sites(members) & taught),
                 }
             )
     return rows
 
 
+def write_folds(path: Path, folds: Sequence[Fold], cohort_digest: str) -> None:
+    """Write ``folds.csv``: a row a case, fold and seed, with the digest of the cohort."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for fold in folds:
+        for side in SIDES:
+            for case_id in sorted(getattr(fold, side)):
+                writer.writerow([fold.seed, fold.index, case_id, side, cohort_digest])
+    write_text(path, text.getvalue())
+
+
+def read_folds(
+    path: Path, cohort: Cohort, *, cohort_digest: str, allow_subset: bool = False
+) -> tuple[Fold, ...]:
+    """Read splits from a CSV table, ours or another's.
+
+    Columns ``fold``, ``split`` (train, val, test) and ``case_id``; ``seed`` and ``cohort`` may be
+    absent. A table of slides has ``slide_id`` instead of ``case_id``: a case stands where its
+    slides do. Cases without a slide, which such tables rarely name, train in every fold.
+
+    Parameters
+    ----------
+    cohort_digest
+        Digest of ``cohort``; compared with the column ``cohort`` where there is one.
+    allow_subset
+        Lift K09, K10 and the half of K02 that wants every case tested.
+
+    Raises
+    ------
+    IntegrityError
+        K01 a case on two sides (K11 in a table of slides), K10 made for another version of the
+        cohort, K12 one slide file under two cases.
+    DataError
+        K02 a case tested twice or never, K04 a side that lacks a class, K09 unknown or missing
+        cases, K13 not such a table; all that were found.
+    """
+    require_no_twins(cohort)
+    table = SplitTable(path, cohort)
+    integrity = Problems(table.on_two_sides())
+    if not allow_subset:
+        integrity.found += table.of_another_cohort(cohort_digest)
+    integrity.refuse(IntegrityError)
+    problems = Problems(table.tested_twice())
+    if not allow_subset:
+        problems.found += [*table.never_tested(), *table.unknown(), *table.missing()]
+    problems.refuse(DataError)
+    folds = table.folds()
+    Problems(_one_sided(folds, cohort, path)).refuse(DataError)
+    return folds
+
+
 def _by_label(cohort: Cohort) -> dict[int, list[str]]:
-    groups: dict[int, list[str]] = defaultdict(list)
-    for case in cohort.cases:
+    """Give the cases with a slide, class by class, in the order of their ids."""
+    groups: dict[int, list[str]] = {label: [] for label in range(len(cohort.class_names))}
+    for case in sorted(cohort.cases, key=lambda c: c.case_id):
         if case.slide_ids:
             groups[case.label].append(case.case_id)
-    return {label: sorted(members) for label, members in groups.items()}
+    return groups
 
 
-def _require_enough(groups: dict[int, list[str]], options: FoldOptions, n_classes: int) -> None:
-    counts = [len(groups.get(label, [])) for label in range(n_classes)]
-    least = min(counts)
-    if not _possible(least, options.n):
-        what = f"{least} cases with a slide in the smaller class, {options.n} folds asked"
-        largest = next((k for k in range(least, 1, -1) if _possible(least, k)), None)
-        remedy = f"folds.n: {largest} at most" if largest else "more cases are needed"
+def _require_enough(cohort: Cohort, groups: Mapping[int, list[str]], n: int) -> None:
+    label = min(groups, key=lambda g: len(groups[g]))
+    least = len(groups[label])
+    if _is_possible(least, n):
+        return
+    largest = next((k for k in range(least, 1, -1) if _is_possible(least, k)), None)
+    what = f"class {cohort.class_names[label]} has {least} cases with a slide, for {n} folds"
+    remedy = f"folds.n: {largest} is the largest possible" if largest else "add cases of that class"
+    if n > least:
         raise DataError.of("K03", "folds", what, remedy)
+    what += ": one of its three sides would go without"
+    raise DataError.of("K04", "folds", what, remedy)
 
 
-def _possible(n_members: int, n_folds: int) -> bool:
-    """Say whether a class reaches every test side, and still validation and training."""
-    return n_members >= n_folds and n_members - math.ceil(n_members / n_folds) >= 2
+def _is_possible(n_members: int, n: int) -> bool:
+    """Say whether a class reaches every test side, and two are left to train and validate."""
+    most_tested = math.ceil(n_members / n) if n > 1 else 0
+    return n_members >= n and n_members - most_tested >= 2
 
 
-def _draw_share(
-    members: Sequence[str], label_of: dict[str, int], share: float, rng: np.random.Generator
-) -> list[str]:
-    groups: dict[int, list[str]] = defaultdict(list)
-    for case_id in members:
-        groups[label_of[case_id]].append(case_id)
-    drawn: list[str] = []
+def _deal(
+    groups: Mapping[int, list[str]], n: int, rng: np.random.Generator
+) -> list[tuple[str, ...]]:
+    # A class goes on where the last one ended, so that whole folds differ by one case at most.
+    # A deal that keeps sites together (K05, K06) would take the place of this function.
+    hands: list[list[str]] = [[] for _ in range(n)]
+    place = 0
     for label in sorted(groups):
-        # at least one of each class on either side, else no score is defined
-        n_drawn = min(max(1, round(share * len(groups[label]))), len(groups[label]) - 1)
-        drawn += [str(c) for c in rng.permutation(groups[label])[:n_drawn]]
-    return drawn
+        for i in rng.permutation(len(groups[label])):
+            hands[place % n].append(groups[label][i])
+            place += 1
+    return [tuple(sorted(hand)) for hand in hands]
 
 
-def _fold(
-    cohort: Cohort, index: int, seed: int, rest: Sequence[str], val: list[str], test: list[str]
-) -> Fold:
-    rna_only = [c.case_id for c in cohort.cases if not c.slide_ids]
-    train = sorted([*(set(rest) - set(val)), *rna_only])
-    return Fold(
-        index=index,
-        seed=seed,
-        train=tuple(train),
-        val=tuple(sorted(val)),
-        test=tuple(sorted(test)),
-    )
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError.of("K13", str(path), f"cannot be read: {error}", "folds.file") from None
-    columns = set(rows[0]) if rows else set()
-    if not {"fold", "split"} <= columns or not columns & {"case_id", "slide_id"}:
-        what = f"wanted columns fold, split and case_id, got {', '.join(sorted(columns)) or 'none'}"
-        raise DataError.of("K13", str(path), what, "see docs/formats.md")
-    for number, row in enumerate(rows, start=2):
-        if row["split"] not in _SIDES or not row["fold"].isdigit():
-            what = f"row {number}: fold {row['fold']!r}, split {row['split']!r}"
-            raise DataError.of("K13", str(path), what, "want a number and train, val or test")
-    return rows
-
-
-def _slides_to_cases(
-    path: Path, rows: list[dict[str, str]], cohort: Cohort
-) -> list[dict[str, str]]:
-    owner = {s: c.case_id for c in cohort.cases for s in c.slide_ids}
-    unknown = sorted({r["slide_id"] for r in rows} - set(owner))
-    if unknown:
-        what = f"{len(unknown)} slides are not in the cohort (first: {unknown[0]})"
-        raise DataError.of("K09", str(path), what, "leave them out of the table")
-    return [{**r, "case_id": owner[r["slide_id"]]} for r in rows]
-
-
-def _collect_sides(
-    path: Path, rows: list[dict[str, str]]
-) -> dict[tuple[int, int], dict[str, list[str]]]:
-    sides: dict[tuple[int, int], dict[str, list[str]]] = {}
-    seen: dict[tuple[int, int, str], str] = {}
-    twice: list[str] = []
-    for row in rows:
-        key = (int(row.get("seed") or 0), int(row["fold"]))
-        case_id, side = row["case_id"], row["split"]
-        before = seen.setdefault((*key, case_id), side)
-        if before != side:
-            twice.append(f"{case_id} ({before} and {side} of fold {key[1]})")
-            continue
-        by_side = sides.setdefault(key, {s: [] for s in _SIDES})
-        if case_id not in by_side[side]:
-            by_side[side].append(case_id)
-    if twice:
-        code = "K11" if "slide_id" in rows[0] else "K01"
-        what = f"{len(twice)} cases stand on two sides: {', '.join(twice[:3])}"
-        raise IntegrityError.of(code, str(path), what, "one side a case and fold")
-    return sides
-
-
-def _coverage(
-    path: Path,
-    sides: dict[tuple[int, int], dict[str, list[str]]],
+def _complete(
     cohort: Cohort,
-    allow_subset: bool,
-) -> Iterable[Problem]:
-    with_slide = {c.case_id for c in cohort.cases if c.slide_ids}
-    known = {c.case_id for c in cohort.cases}
-    seeds = sorted({seed for seed, _ in sides})
-    for seed in seeds:
-        folds = {key: s for key, s in sides.items() if key[0] == seed}
-        tests = Counter(c for s in folds.values() for c in s["test"])
-        often = sorted(c for c, n in tests.items() if n > 1)
-        if often:
-            what = f"seed {seed}: {len(often)} cases are tested twice (first: {often[0]})"
-            yield Problem(code="K02", where=str(path), what=what, remedy="test each case once")
-        named = {c for s in folds.values() for side in _SIDES for c in s[side]}
-        unknown, missing = sorted(named - known), sorted(with_slide - named)
-        if (unknown or missing) and not allow_subset:
-            first = (unknown or missing)[0]
-            what = f"seed {seed}: names {len(unknown)} unknown cases and misses {len(missing)}"
-            remedy = "complete it, or set folds.allow_subset: true"
-            yield Problem(
-                code="K09", where=str(path), what=f"{what} (first: {first})", remedy=remedy
-            )
-        never = sorted((with_slide & named) - set(tests))
-        if never and not allow_subset:
-            what = f"seed {seed}: {len(never)} cases are never tested (first: {never[0]})"
-            yield Problem(code="K02", where=str(path), what=what, remedy="test each case once")
+    groups: Mapping[int, list[str]],
+    options: FoldOptions,
+    rng: np.random.Generator,
+    fold: Fold,
+) -> Fold:
+    """Draw the validation side among the cases not tested; the others train."""
+    tested = set(fold.test)
+    quota = _apportion({g: len(members) for g, members in groups.items()}, options.val_fraction)
+    val: list[str] = []
+    train = [c.case_id for c in cohort.cases if not c.slide_ids]
+    for label in sorted(groups):
+        rest = [c for c in groups[label] if c not in tested]
+        n_val = min(max(1, quota[label]), len(rest) - 1)
+        drawn = set(rng.permutation(len(rest))[:n_val].tolist())
+        for i, case_id in enumerate(rest):
+            (val if i in drawn else train).append(case_id)
+    sides = {"train": tuple(sorted(train)), "val": tuple(sorted(val)), "test": fold.test}
+    return Fold(index=fold.index, seed=fold.seed, **sides)
 
 
-def _require_classes(path: Path, folds: Sequence[Fold], cohort: Cohort) -> None:
-    cases: dict[str, Case] = {c.case_id: c for c in cohort.cases}
-    problems = Problems()
+def _apportion(counts: Mapping[int, int], share: float) -> dict[int, int]:
+    """Divide ``round(share * total)`` places over the classes by largest remainder."""
+    quota = {g: math.floor(share * n) for g, n in counts.items()}
+    left = round(share * sum(counts.values())) - sum(quota.values())
+    by_remainder = sorted(counts, key=lambda g: (quota[g] - share * counts[g], g))
+    for label in by_remainder[:left]:
+        quota[label] += 1
+    return quota
+
+
+def _sites(cases: Iterable[Case]) -> set[str]:
+    return {c.site for c in cases if c.site is not None}
+
+
+def _one_sided(folds: Sequence[Fold], cohort: Cohort, path: Path) -> Iterator[Problem]:
+    cases = {c.case_id: c for c in cohort.cases}
     for fold in folds:
-        for side in ("train", "val", "test"):
-            members = [cases[c] for c in getattr(fold, side)]
-            labels = {c.label for c in members if c.slide_ids}
-            if len(labels) < len(cohort.class_names):
-                what = f"fold {fold.index} (seed {fold.seed}): {side} holds {len(labels)} class(es)"
+        for side in SIDES:
+            labels = [cases[c].label for c in getattr(fold, side) if cases[c].slide_ids]
+            counts = {name: labels.count(g) for g, name in enumerate(cohort.class_names)}
+            if not all(counts.values()):
+                held = ", ".join(f"{n} {name}" for name, n in counts.items())
+                what = f"{side} of fold {fold.index} (seed {fold.seed}) holds {held}"
                 remedy = "put cases of every class on each side"
-                problems.add(Problem(code="K04", where=str(path), what=what, remedy=remedy))
-    problems.refuse(DataError)
+                yield Problem(code="K04", where=str(path), what=what, remedy=remedy)

@@ -1,10 +1,13 @@
-"""The genes a fold learns from, and their scale: fitted on its training cases and nobody else."""
+"""The genes of a fold and their scale, learnt from its training cases and from nobody else.
 
-import hashlib
+Published practice chooses genes and scales them once, on most of the cohort, test cases and their
+labels included. Here both are fitted anew in every fold, and a panel remembers whom it has seen.
+"""
+
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -13,9 +16,14 @@ from sklearn.feature_selection import f_classif, mutual_info_classif
 
 from momkd.config import Options
 from momkd.errors import ConfigError, DataError, IntegrityError
+from momkd.storage import canonical_json, digest_bytes
 from momkd.types import Case, Expression
 
 Selector = Literal["anova", "mutual_information", "variance", "xgboost", "all"]
+
+# below this share of a gene's own size, spread is rounding of float32 and nothing else
+_ROUNDING = 1e-6
+_ARRAYS = ("low", "high", "centre", "scale")
 
 
 class PanelOptions(Options):
@@ -24,13 +32,13 @@ class PanelOptions(Options):
     Parameters
     ----------
     selector
-        ``anova`` F, ``mutual_information``, ``variance``, ``xgboost`` importance (100 trees of
-        depth 3, as published; an extra), or ``all`` genes that vary.
+        What ranks the genes: ``anova`` F, ``mutual_information`` with the label, ``variance``,
+        ``xgboost`` importance (100 trees of depth 3, as published; an extra), or ``all``, which
+        keeps every gene that varies.
     n_genes
-        Genes asked for; fewer where fewer carry a score.
+        Genes asked for; fewer where fewer have a score above zero.
     winsor
-        Share at either end that is pulled in to the quantile before scaling; real tables reach
-        |z| > 50.
+        Share at either end pulled in to its quantile before anything else.
     """
 
     selector: Selector = "anova"
@@ -40,7 +48,28 @@ class PanelOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Panel:
-    """Genes in order of rank, and what turns a raw value into z = (clip(v) - centre) / scale."""
+    """What turns a raw value of a gene into z = (clip(value, low, high) - centre) / scale.
+
+    Parameters
+    ----------
+    genes
+        In order of rank, best first; equal scores (and all genes of ``all``) by name.
+    low, high
+        Winsor limits, in units of the table.
+    centre, scale
+        Mean and SD of the winsorised training values.
+    selector, n_asked
+        How the genes were chosen, and how many were wanted (of ``all``: those that vary).
+    dropped_genes
+        Genes that do not vary among the training cases, with the reason.
+    fitted_on
+        Short SHA-256 of the id of each case it was fitted on.
+
+    Raises
+    ------
+    ValueError
+        A scale that is not positive.
+    """
 
     genes: tuple[str, ...]
     low: Float32[np.ndarray, " n_genes"]
@@ -52,23 +81,31 @@ class Panel:
     dropped_genes: dict[str, str]
     fitted_on: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if not bool((self.scale > 0).all()):
+            raise ValueError("panel: scales are > 0")
+
     @property
     def notes(self) -> list[str]:
-        """Say what a reader should know: fewer genes than asked, genes dropped."""
+        """Say what a reader should know: fewer genes than asked, genes that do not vary."""
         found = []
         if len(self.genes) < self.n_asked:
             found.append(
-                f"panel: {len(self.genes)} of {self.n_asked} genes asked carry a score "
-                f"({self.selector})"
+                f"panel: {len(self.genes)} genes are used where {self.n_asked} were asked for; no "
+                f"other varies among the training cases with a score above zero ({self.selector})"
             )
         if self.dropped_genes:
-            found.append(f"panel: {len(self.dropped_genes)} genes do not vary in training")
+            first = min(self.dropped_genes)
+            found.append(
+                f"panel: {len(self.dropped_genes)} genes do not vary among the training cases "
+                f"and are dropped (first: {first})"
+            )
         return found
 
     def transform(
         self, expression: Expression, case_ids: Sequence[str]
     ) -> Float32[np.ndarray, "n_cases n_genes"]:
-        """Give the panel's values of cases.
+        """Give the z values of cases, a row a case; bounded, whatever the table holds.
 
         Raises
         ------
@@ -78,150 +115,183 @@ class Panel:
         place = {g: i for i, g in enumerate(expression.genes)}
         missing = [g for g in self.genes if g not in place]
         if missing:
-            what = f"lacks {len(missing)} of {len(self.genes)} genes (first: {missing[0]})"
-            raise DataError.of("O05", "RNA table", what, "give a table with these genes")
-        values = expression.rows(list(case_ids))[:, [place[g] for g in self.genes]]
-        return (np.clip(values, self.low, self.high) - self.centre) / self.scale
+            what = (
+                f"lacks {len(missing)} of the panel's {len(self.genes)} genes: "
+                f"{', '.join(missing[:5])}"
+            )
+            raise DataError.of("O05", "RNA table", what, "give a table that has these genes")
+        raw = expression.rows(tuple(case_ids))[:, [place[g] for g in self.genes]]
+        return (np.clip(raw, self.low, self.high) - self.centre) / self.scale
 
     def require_disjoint(self, case_ids: Iterable[str]) -> None:
-        """Make sure that none of these cases was fitted on.
+        """Make sure that none of these cases had a part in the fit.
 
         Raises
         ------
         IntegrityError
-            K07 leakage.
+            K07 leakage; the cases are named.
         """
         seen = set(self.fitted_on)
-        leaked = sorted(c for c in case_ids if _hash(c) in seen)
+        leaked = sorted({c for c in case_ids if _short_digest(c) in seen})
         if leaked:
-            what = f"was fitted on {len(leaked)} held-out cases (first: {leaked[0]})"
-            raise IntegrityError.of("K07", "panel", what, "fit it on training cases only")
+            what = f"was fitted on {len(leaked)} held-out cases: {', '.join(leaked[:5])}"
+            raise IntegrityError.of("K07", "panel", what, "fit it on the training cases alone")
 
     def to_json(self) -> str:
-        """Write the panel; float32 values survive exactly."""
-        content: dict[str, Any] = {
-            "selector": self.selector,
-            "n_asked": self.n_asked,
-            "genes": list(self.genes),
-            "dropped_genes": self.dropped_genes,
-            "fitted_on": list(self.fitted_on),
-        }
-        for name in ("low", "high", "centre", "scale"):
-            content[name] = [float(v) for v in getattr(self, name)]
-        return json.dumps(content, indent=1) + "\n"
+        """Write the panel; equal panels give equal text, and every float32 survives exactly."""
+        content = {name: getattr(self, name).astype(float).tolist() for name in _ARRAYS}
+        content |= {name: list(getattr(self, name)) for name in ("genes", "fitted_on")}
+        content |= {name: getattr(self, name) for name in ("selector", "n_asked", "dropped_genes")}
+        return canonical_json(content)
 
     @classmethod
     def from_json(cls, text: str) -> "Panel":
         """Read what :meth:`to_json` wrote."""
         content = json.loads(text)
-        for name in ("low", "high", "centre", "scale"):
-            content[name] = np.array(content[name], dtype=np.float32)
-        for name in ("genes", "fitted_on"):
-            content[name] = tuple(content[name])
+        content |= {name: np.array(content[name], dtype=np.float32) for name in _ARRAYS}
+        content |= {name: tuple(content[name]) for name in ("genes", "fitted_on")}
         return cls(**content)
 
 
 def fit_panel(
     expression: Expression, cases: Sequence[Case], options: PanelOptions, seed: int
 ) -> Panel:
-    """Fit scale and genes on training cases with RNA.
+    """Learn limits, scale and genes from the training cases that have RNA.
+
+    The result depends on neither the order of cases nor that of the table's rows and columns.
 
     Parameters
     ----------
     expression
-        The table; only the rows of ``cases`` are looked at.
+        Only the rows of ``cases`` are read.
     cases
-        Training cases with RNA; their labels rank the genes.
+        Training cases; those without RNA play no part, and labels only where the selector asks.
     seed
-        Of selectors that draw.
+        Of the selectors that draw (``mutual_information``, ``xgboost``).
 
     Raises
     ------
     DataError
-        O26 fewer than two cases or one class with RNA, O27 no gene carries a score.
+        O19 fewer than two training cases with RNA, or one class where the selector needs labels;
+        O21 no gene has a score above zero.
     ConfigError
-        G11 the XGBoost extra is not installed.
+        G11 the extra that brings XGBoost is not installed.
     """
-    cases = sorted(cases, key=lambda c: c.case_id)
-    labels = np.array([c.label for c in cases], dtype=np.int64)
-    if len(set(labels.tolist())) < 2:
-        what = f"{len(cases)} training cases with RNA, of {len(set(labels.tolist()))} class(es)"
-        raise DataError.of("O26", "panel", what, "RNA is needed for cases of both classes")
-    values = expression.rows([c.case_id for c in cases]).astype(np.float64)
-    low, high = np.quantile(values, [options.winsor, 1 - options.winsor], axis=0)
-    inside = np.clip(values, low, high)
+    used = sorted((c for c in cases if c.has_rna), key=lambda c: c.case_id)
+    _require_cases(used, options.selector)
+    columns = sorted(range(len(expression.genes)), key=lambda i: expression.genes[i])
+    names = [expression.genes[i] for i in columns]
+    raw = expression.rows([c.case_id for c in used])[:, columns]
+    limits = np.quantile(raw.astype(np.float64), [options.winsor, 1 - options.winsor], axis=0)
+    low, high = limits.astype(np.float32)
+    inside = np.clip(raw, low, high).astype(np.float64)
     centre, scale = inside.mean(axis=0), inside.std(axis=0)
-    varies = scale > 1e-6 * np.maximum(1.0, np.abs(centre))
-    standard = (inside[:, varies] - centre[varies]) / scale[varies]
-    names = np.array(expression.genes)[varies]
-    scores = _SELECTORS[options.selector](standard, inside[:, varies], labels, seed)
-    order = np.lexsort((names, -scores))
-    wanted = len(names) if options.selector == "all" else options.n_genes
-    chosen = [i for i in order[:wanted] if scores[i] > 0]
-    if not chosen:
-        what = f"no gene carries a {options.selector} score"
-        raise DataError.of("O27", "panel", what, "choose another panel.selector")
-    rows = np.flatnonzero(varies)[chosen]
-    dropped = [g for g, keep in zip(expression.genes, varies, strict=True) if not keep]
+    varies = scale > _ROUNDING * np.maximum(np.abs(low), np.abs(high))
+    rank = _Ranking(
+        winsorised=inside[:, varies],
+        standardised=(inside[:, varies] - centre[varies]) / scale[varies],
+        labels=np.unique([c.label for c in used], return_inverse=True)[1].astype(np.int64),
+        seed=seed,
+    )
+    n_asked = int(varies.sum()) if options.selector == "all" else options.n_genes
+    chosen = np.flatnonzero(varies)[_best(rank, options.selector, n_asked)]
+    if not len(chosen):
+        what = f"{options.selector} gives none of {len(names)} genes a score above zero"
+        raise DataError.of("O21", "panel", what, "choose another panel.selector")
     return Panel(
-        genes=tuple(str(expression.genes[i]) for i in rows),
-        low=low[rows].astype(np.float32),
-        high=high[rows].astype(np.float32),
-        centre=centre[rows].astype(np.float32),
-        scale=scale[rows].astype(np.float32),
+        genes=tuple(names[i] for i in chosen),
+        low=low[chosen],
+        high=high[chosen],
+        centre=centre[chosen].astype(np.float32),
+        scale=scale[chosen].astype(np.float32),
         selector=options.selector,
-        n_asked=wanted,
-        dropped_genes=dict.fromkeys(dropped, "does not vary among training cases"),
-        fitted_on=tuple(sorted(_hash(c.case_id) for c in cases)),
+        n_asked=n_asked,
+        dropped_genes={names[i]: _why_dropped(raw[:, i]) for i in np.flatnonzero(~varies)},
+        fitted_on=tuple(sorted(_short_digest(c.case_id) for c in used)),
     )
 
 
-_Values = Float64[np.ndarray, "n_cases n_genes"]
-_Labels = Int64[np.ndarray, " n_cases"]
-_Scores = Float64[np.ndarray, " n_genes"]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Ranking:
+    """What a selector may look at: genes in order of name, training cases only."""
+
+    winsorised: Float64[np.ndarray, "n_cases n_genes"]
+    standardised: Float64[np.ndarray, "n_cases n_genes"]
+    labels: Int64[np.ndarray, " n_cases"]
+    seed: int
 
 
-def _anova(standard: _Values, inside: _Values, labels: _Labels, seed: int) -> _Scores:
+def _best(rank: _Ranking, selector: str, n_asked: int) -> Int64[np.ndarray, " n_best"]:
+    """Give the places of the best genes; a score of zero is never among them."""
+    if rank.winsorised.shape[1] == 0:
+        return np.zeros(0, dtype=np.int64)
+    scores = _SELECTORS[selector](rank)
+    # a stable sort leaves equal scores in the order of names
+    best = np.argsort(-scores, kind="stable")[:n_asked]
+    return best[scores[best] > 0]
+
+
+_Scores: TypeAlias = Float64[np.ndarray, " n_genes"]
+
+
+def _anova(rank: _Ranking) -> _Scores:
     with np.errstate(divide="ignore", invalid="ignore"):
-        scores = f_classif(standard, labels)[0]
+        scores = f_classif(rank.standardised, rank.labels)[0]
+    # no spread within the classes: infinitely good if they differ, worthless if they do not
     return np.nan_to_num(scores, nan=0.0, posinf=np.finfo(np.float64).max)
 
 
-def _mutual_information(standard: _Values, inside: _Values, labels: _Labels, seed: int) -> _Scores:
-    return mutual_info_classif(standard, labels, random_state=seed % 2**31, n_jobs=1)
+def _mutual_information(rank: _Ranking) -> _Scores:
+    return mutual_info_classif(rank.standardised, rank.labels, random_state=rank.seed % 2**32)
 
 
-def _variance(standard: _Values, inside: _Values, labels: _Labels, seed: int) -> _Scores:
-    return inside.var(axis=0)
+def _variance(rank: _Ranking) -> _Scores:
+    return rank.winsorised.var(axis=0)
 
 
-def _xgboost(standard: _Values, inside: _Values, labels: _Labels, seed: int) -> _Scores:
+def _xgboost(rank: _Ranking) -> _Scores:
     try:
         from xgboost import XGBClassifier
     except ImportError:
-        what = "selector xgboost needs an extra that is not installed"
+        what = "xgboost is not installed"
         remedy = 'pip install "momkd[xgb]", or choose anova'
         raise ConfigError.of("G11", "panel.selector", what, remedy) from None
     trees = XGBClassifier(
-        n_estimators=100, max_depth=3, random_state=seed % 2**31, n_jobs=1, tree_method="hist"
+        n_estimators=100, max_depth=3, tree_method="hist", n_jobs=1, random_state=rank.seed % 2**31
     )
-    trees.fit(standard, labels)
-    # a gene that no tree uses has importance 0: it is not selected, however many were asked
+    trees.fit(rank.standardised, rank.labels)
+    # 100 trees of depth 3 split at most 700 times: all other genes keep 0 and are not selected
     return trees.feature_importances_.astype(np.float64)
 
 
-def _all(standard: _Values, inside: _Values, labels: _Labels, seed: int) -> _Scores:
-    return np.ones(standard.shape[1])
+def _all(rank: _Ranking) -> _Scores:
+    return np.ones(rank.winsorised.shape[1])
 
 
-_SELECTORS: dict[str, Callable[[_Values, _Values, _Labels, int], _Scores]] = {
+_SELECTORS: dict[str, Callable[[_Ranking], _Scores]] = {
     "anova": _anova,
     "mutual_information": _mutual_information,
     "variance": _variance,
     "xgboost": _xgboost,
     "all": _all,
 }
+_BLIND_TO_LABELS = ("variance", "all")
 
 
-def _hash(case_id: str) -> str:
-    return hashlib.sha256(case_id.encode()).hexdigest()[:16]
+def _require_cases(used: Sequence[Case], selector: str) -> None:
+    n_classes = len({c.label for c in used})
+    if len(used) < 2 or (n_classes < 2 and selector not in _BLIND_TO_LABELS):
+        what = f"{len(used)} training cases with RNA, of {n_classes} class(es)"
+        remedy = "RNA is needed for training cases of both classes"
+        raise DataError.of("O19", f"panel ({selector})", what, remedy)
+
+
+def _why_dropped(raw: Float32[np.ndarray, " n_cases"]) -> str:
+    n_other = int((raw != np.median(raw)).sum())
+    if n_other == 0:
+        return f"constant in all {len(raw)} training cases"
+    return f"constant after winsorising: {n_other} of {len(raw)} training cases differ"
+
+
+def _short_digest(case_id: str) -> str:
+    return digest_bytes(case_id.encode())[:16]
