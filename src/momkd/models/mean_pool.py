@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from momkd import config
-from momkd.models.base import BagClassifier, SampleSource
-from momkd.types import Bag, Dims, Losses, Output, Sample
+from momkd.models.base import BagClassifier
+from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
 
 MAX_STEPS = 5_000
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from momkd import config
-from momkd.models.base import BagClassifier, SampleSource
+from momkd.models.base import BagClassifier
 from momkd.models.momkd_options import CODE, TEMPERATURE_RANGE, MoMKDOptions
 from momkd.nn.alignment import class_evidence, class_margin, margin_alignment
 from momkd.nn.graph_attention import listening_lists, pack_neighbours
@@ -29,7 +29,7 @@ from momkd.nn.memory import (
 )
 from momkd.nn.pooling import segment_mean, segment_softmax, segment_sum
 from momkd.nn.towers import GraphEncoder, RNATower
-from momkd.types import Bag, Dims, Losses, Output, Sample
+from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,7 +116,7 @@ class MoMKD(BagClassifier):
 
     def forward_packed(self, bags: Sequence[Bag]) -> list[Output]:
         """Score several slides in one pass."""
-        reading = self._read(bags)
+        reading = self._read(bags, self.memory.unit())
         parts = torch.split(reading.attention, [len(bag) for bag in bags])
         rows = zip(reading.logits, parts, reading.slides, strict=True)
         return [Output(logits=y, attention=a, embedding=v) for y, a, v in rows]
@@ -136,14 +136,15 @@ class MoMKD(BagClassifier):
             raise ValueError("MoMKD without n_genes is built to predict, not to learn")
         slides = [sample for sample in batch if sample.bag is not None]
         paired = [sample for sample in batch if sample.rna is not None]
+        slots = self.memory.unit()
         terms: dict[str, Tensor] = {}
         carry: list[Assignment] = []
         if slides:
-            terms.update(self._slide_terms(slides, carry))
+            terms.update(self._slide_terms(slides, slots, carry))
         elif self.options.memory_loss == "paper":
-            terms["memory"] = orthogonality(self.memory.slots).sum()
+            terms["memory"] = orthogonality(slots).sum()
         if paired:
-            terms.update(self._rna_terms(paired, carry))
+            terms.update(self._rna_terms(paired, slots, carry))
         weights = self.options.weights
         return Losses(
             terms={name: getattr(weights, name) * term for name, term in terms.items()},
@@ -203,11 +204,11 @@ class MoMKD(BagClassifier):
             return self.options.temperature
         return self.log_temperature.exp().clamp(*TEMPERATURE_RANGE)
 
-    def _read(self, bags: Sequence[Bag]) -> Reading:
+    def _read(self, bags: Sequence[Bag], slots: Tensor) -> Reading:
         x, lists, segments = self._pack(bags)
         tiles = self.encoder(x, lists)
         points = normalize(self.tile_projection(tiles), dim=1)
-        evidence = class_evidence(points, self.memory.unit().detach())
+        evidence = class_evidence(points, slots.detach())
         attention = segment_softmax(evidence / self._temperature(), segments, len(bags))
         slides = segment_sum(attention[:, None] * tiles, segments, len(bags))
         return Reading(
@@ -234,52 +235,54 @@ class MoMKD(BagClassifier):
     def _labels(self, samples: Sequence[Sample]) -> Tensor:
         return torch.tensor([s.label for s in samples], device=self.memory.slots.device)
 
-    def _slide_terms(self, samples: Sequence[Sample], carry: list[Assignment]) -> dict[str, Tensor]:
-        reading = self._read([s.bag for s in samples if s.bag is not None])
+    def _slide_terms(
+        self, samples: Sequence[Sample], slots: Tensor, carry: list[Assignment]
+    ) -> dict[str, Tensor]:
+        reading = self._read([s.bag for s in samples if s.bag is not None], slots)
         labels = self._labels(samples)
-        tiles = self._assign(reading.points, labels.index_select(0, reading.segments))
+        tiles = self._assign(reading.points, labels.index_select(0, reading.segments), slots)
         carry.append(tiles)
+        distances = quantisation(reading.points, self._targets(slots), tiles.slots)
+        pull = segment_mean(distances[:, None], reading.segments, len(samples)).mean()
         shared = normalize(self.slide_projection(reading.slides), dim=1)
         return {
             "ce": cross_entropy(reading.logits, labels),
-            "memory": self._memory_term(reading, tiles, labels),
-            "align_wsi": self._align(shared, labels),
+            "memory": self._memory_term(pull, orthogonality(slots), labels),
+            "align_wsi": self._align(shared, labels, slots),
         }
 
-    def _targets(self) -> Tensor:
-        """Give the slots as tiles are drawn to them; the published code never normalises these."""
-        raw = self.options.memory_loss == "code"
-        return (self.memory.slots if raw else self.memory.unit()).detach()
-
-    def _assign(self, points: Tensor, labels: Tensor) -> Assignment:
-        points = points.detach()
-        nearest = nearest_slots(points, labels, self._targets())
-        return Assignment(points=points, labels=labels, slots=nearest)
-
-    def _memory_term(self, reading: Reading, tiles: Assignment, labels: Tensor) -> Tensor:
-        distances = quantisation(reading.points, self._targets(), tiles.slots)[:, None]
-        pulls = segment_mean(distances, reading.segments, len(labels))
-        spread = orthogonality(self.memory.slots)
-        if self.options.memory_loss == "paper":
-            return pulls.mean() + spread.sum()
-        own = spread.index_select(0, labels).mean()
-        return pulls.mean() / self.options.dim_shared + 10 / self.options.n_slots**2 * own
-
-    def _rna_terms(self, samples: Sequence[Sample], carry: list[Assignment]) -> dict[str, Tensor]:
+    def _rna_terms(
+        self, samples: Sequence[Sample], slots: Tensor, carry: list[Assignment]
+    ) -> dict[str, Tensor]:
         rna = torch.stack([s.rna for s in samples if s.rna is not None])
         rna = rna.to(self.rna_projection.weight.dtype)
         labels = self._labels(samples)
         encoded = self.rna_encoder(rna)
         shared = normalize(self.rna_projection(encoded), dim=1)
-        carry.append(self._assign(shared, labels))
+        carry.append(self._assign(shared, labels, slots))
         return {
-            "align_omics": self._align(shared, labels),
+            "align_omics": self._align(shared, labels, slots),
             "reconstruction": nn.functional.mse_loss(self.rna_decoder(encoded), rna),
         }
 
-    def _align(self, shared: Tensor, labels: Tensor) -> Tensor:
+    def _targets(self, unit_slots: Tensor) -> Tensor:
+        """Give the slots as tiles are drawn to them; the published code never normalises these."""
+        return self.memory.slots if self.options.memory_loss == "code" else unit_slots
+
+    def _assign(self, points: Tensor, labels: Tensor, slots: Tensor) -> Assignment:
+        points = points.detach()
+        nearest = nearest_slots(points, labels, self._targets(slots))
+        return Assignment(points=points, labels=labels, slots=nearest)
+
+    def _memory_term(self, pull: Tensor, spread: Tensor, labels: Tensor) -> Tensor:
+        if self.options.memory_loss == "paper":
+            return pull + spread.sum()
+        own = spread.index_select(0, labels).mean()
+        return pull / self.options.dim_shared + 10 / self.options.n_slots**2 * own
+
+    def _align(self, shared: Tensor, labels: Tensor, slots: Tensor) -> Tensor:
         o = self.options
-        delta = class_margin(shared, self.memory.unit(), o.tau_agg)
+        delta = class_margin(shared, slots, o.tau_agg)
         return margin_alignment(delta, labels, scale=o.align_scale, margin=o.margin).mean()
 
     @torch.no_grad()
@@ -289,12 +292,13 @@ class MoMKD(BagClassifier):
         own = [i for i, key in keys if key.label == label and key.slide_id is not None]
         wanted = self.options.start.tiles_per_class
         cap = math.ceil(wanted / max(1, min(self.options.start.slides_per_class, len(own))))
+        slots = self.memory.unit()
         found: list[Tensor] = []
         for place in torch.randperm(len(own)).tolist():
             bag = samples[own[place]].bag
             if bag is None:
                 raise ValueError(f"sample {own[place]} has a slide in its key and no bag")
-            points = self._read([bag.to(self.memory.slots.device)]).points
+            points = self._read([bag.to(slots.device)], slots).points
             chosen = torch.randperm(len(bag))[: min(cap, wanted - sum(map(len, found)))]
             found.append(points[chosen.to(points.device)])
             if sum(map(len, found)) >= wanted:

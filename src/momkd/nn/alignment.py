@@ -12,8 +12,7 @@ def class_similarity(
 
     For unit vectors it lies within log(n_slots) / tau of [-1, 1], from -1 + that to 1 + that.
     """
-    products = torch.einsum("nd,ckd->nck", points, slots)
-    return torch.logsumexp(tau_agg * products, dim=2) / tau_agg
+    return torch.logsumexp(tau_agg * _products(points, slots), dim=2) / tau_agg
 
 
 def class_margin(
@@ -36,5 +35,9 @@ def class_evidence(
     points: Float[Tensor, "n dim"], slots: Float[Tensor, "2 n_slots dim"]
 ) -> Float[Tensor, " n"]:
     """Give s = max_j p . c+_j - max_j p . c-_j, a tile's word for the positive class; eq. 7."""
-    best = torch.einsum("nd,ckd->nck", points, slots).amax(dim=2)
+    best = _products(points, slots).amax(dim=2)
     return best[:, 1] - best[:, 0]
+
+
+def _products(points: Tensor, slots: Tensor) -> Tensor:
+    return (points @ slots.flatten(0, 1).T).view(len(points), *slots.shape[:2])

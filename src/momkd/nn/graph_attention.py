@@ -142,4 +142,4 @@ class GATv2(nn.Module):
         alpha = torch.softmax(scores, dim=1)
         if kept is not None:
             alpha = alpha * kept
-        return torch.einsum("imh,imhc->ihc", alpha, heard).reshape(n_rows, -1)
+        return (alpha[:, :, :, None] * heard).sum(dim=1).flatten(1)

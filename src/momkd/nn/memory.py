@@ -50,12 +50,11 @@ def quantisation(
 
 
 def orthogonality(
-    slots: Float[Tensor, "n_classes n_slots dim"],
+    unit_slots: Float[Tensor, "n_classes n_slots dim"],
 ) -> Float[Tensor, " n_classes"]:
     """Give sum over i != j of cos^2(c_i, c_j) within each class; eq. 11, second term."""
-    unit = normalize(slots, dim=-1)
-    products = unit @ unit.transpose(1, 2)
-    itself = torch.eye(slots.shape[1], dtype=torch.bool, device=slots.device)
+    products = unit_slots @ unit_slots.transpose(1, 2)
+    itself = torch.eye(products.shape[1], dtype=torch.bool, device=products.device)
     return products.masked_fill(itself, 0).square().sum(dim=(1, 2))
 
 
