@@ -171,7 +171,9 @@ def test_parameter_counts():
     assert count("code", n_slots=64)[0] == GOLDEN["params[main.py default K=64]"]
     narrow = SIZES["paper_dims"]
     assert count("code", **narrow)[0] == GOLDEN["params[paper(256/256/128,K=16)]"] == 2_503_171
-    assert count("code", **narrow, n_slots=4)[0] == GOLDEN["params[MKD() defaults(256/256/128,K=4)]"]
+    assert (
+        count("code", **narrow, n_slots=4)[0] == GOLDEN["params[MKD() defaults(256/256/128,K=4)]"]
+    )
     # the paper's preset: no temperature, and one linear layer in place of the deep head
     deep_head, linear_head = 512 + (256 + 1) * 128 + (128 + 1) * 2, (256 + 1) * 2
     assert count("paper")[0] == 2_503_171 - 1 - deep_head + linear_head == 2_470_018
