@@ -1,0 +1,318 @@
+"""MoMKD: slides and RNA aligned to one class memory; RNA teaches and is not needed to predict.
+
+Guo et al., CVPR 2026, arXiv 2602.21395. ``docs/models/momkd.md`` says where paper and published
+code differ and how the paper's contradictions are resolved.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from momkd import config
+from momkd.models.base import BagClassifier
+from momkd.models.momkd_options import CODE, TEMPERATURE_RANGE, MoMKDOptions
+from momkd.nn.alignment import class_evidence, class_margin, margin_alignment
+from momkd.nn.graph_attention import listening_lists, pack_neighbours
+from momkd.nn.memory import (
+    Assignment,
+    ClassMemory,
+    SlotUsage,
+    nearest_slots,
+    orthogonality,
+    quantisation,
+)
+from momkd.nn.pooling import segment_mean, segment_softmax, segment_sum
+from momkd.nn.towers import GraphEncoder, RNATower
+from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reading:
+    """What the histology side makes of packed slides; tiles of all slides in one tensor."""
+
+    segments: Int64[Tensor, " n_tiles"]
+    points: Float[Tensor, "n_tiles dim_shared"]
+    attention: Float[Tensor, " n_tiles"]
+    slides: Float[Tensor, "n_slides dim"]
+    logits: Float[Tensor, "n_slides n_classes"]
+
+
+class MoMKD(BagClassifier):
+    """Momentum memory for knowledge distillation; two classes.
+
+    Without ``dims.n_genes`` only what prediction needs is built; such a model cannot be trained.
+
+    Parameters
+    ----------
+    dims
+        Widths the data dictate.
+    options
+        Hyper-parameters.
+
+    Attributes
+    ----------
+    start_notes
+        What :meth:`prepare` had to make do with, one sentence each; empty if all was as asked.
+
+    Raises
+    ------
+    ValueError
+        Other than two classes.
+    """
+
+    Options: ClassVar[type[config.Options]] = MoMKDOptions
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "code": CODE}
+    needs_rna: ClassVar[bool] = True
+    needs_coordinates: ClassVar[bool] = True
+    training_only: ClassVar[tuple[str, ...]] = (
+        "slide_projection",
+        "rna_encoder",
+        "rna_decoder",
+        "rna_projection",
+        "usage",
+    )
+    options: MoMKDOptions
+
+    def __init__(self, dims: Dims, options: MoMKDOptions) -> None:
+        super().__init__(dims, options)
+        if dims.n_classes != 2:
+            raise ValueError(f"MoMKD separates two classes, got {dims.n_classes}")
+        o = options
+        self.encoder = GraphEncoder(
+            dims.dim_in, o.dim, o.n_heads, dropout=o.dropout, dropout_attention=o.dropout_attention
+        )
+        self.tile_projection = nn.Linear(o.dim, o.dim_shared)
+        self.memory = ClassMemory(
+            dims.n_classes, o.n_slots, o.dim_shared, learned=o.memory_update == "learned"
+        )
+        self.log_temperature = (
+            nn.Parameter(torch.tensor(math.log(o.temperature))) if o.learn_temperature else None
+        )
+        self.head = _make_head(dims, o)
+        self.start_notes: tuple[str, ...] = ()
+        if dims.n_genes is not None:
+            hidden, rate = o.dim_rna_hidden, o.dropout_rna
+            self.slide_projection = nn.Linear(o.dim, o.dim_shared)
+            self.rna_encoder = RNATower(dims.n_genes, hidden, o.dim_rna, dropout=rate)
+            self.rna_decoder = RNATower(o.dim_rna, hidden, dims.n_genes, dropout=rate)
+            self.rna_projection = nn.Linear(o.dim_rna, o.dim_shared)
+            self.usage = SlotUsage(dims.n_classes, o.n_slots)
+
+    def forward(self, bag: Bag) -> Output:
+        """Score one slide from its tiles and their neighbours.
+
+        Raises
+        ------
+        ValueError
+            A bag without neighbours.
+        """
+        return self.forward_packed([bag])[0]
+
+    def forward_packed(self, bags: Sequence[Bag]) -> list[Output]:
+        """Score several slides in one pass."""
+        reading = self._read(bags, self.memory.unit())
+        parts = torch.split(reading.attention, [len(bag) for bag in bags])
+        rows = zip(reading.logits, parts, reading.slides, strict=True)
+        return [Output(logits=y, attention=a, embedding=v) for y, a, v in rows]
+
+    def losses(self, batch: Sequence[Sample]) -> Losses:
+        """Give ``ce``, ``memory``, ``align_wsi``, ``align_omics`` and ``reconstruction``.
+
+        The classifier's gradient never reaches the memory, and slide and RNA never reach each
+        other: they meet in the memory alone.
+
+        Raises
+        ------
+        ValueError
+            A model built without ``n_genes``, or a bag without neighbours.
+        """
+        if self.dims.n_genes is None:
+            raise ValueError("MoMKD without n_genes is built to predict, not to learn")
+        slides = [sample for sample in batch if sample.bag is not None]
+        paired = [sample for sample in batch if sample.rna is not None]
+        slots = self.memory.unit()
+        terms: dict[str, Tensor] = {}
+        carry: list[Assignment] = []
+        if slides:
+            terms.update(self._slide_terms(slides, slots, carry))
+        elif self.options.memory_loss == "paper":
+            terms["memory"] = orthogonality(slots).sum()
+        if paired:
+            terms.update(self._rna_terms(paired, slots, carry))
+        weights = self.options.weights
+        return Losses(
+            terms={name: getattr(weights, name) * term for name, term in terms.items()},
+            carry=tuple(carry),
+        )
+
+    def prepare(self, samples: SampleSource) -> None:
+        """Start the memory by k-means of training tiles under the untrained encoder.
+
+        Slides are read in a random order until a class has tiles enough. A class with fewer
+        distinct tiles than slots, or with no slide, is noted in ``start_notes`` (T17).
+        """
+        was_training = self.training
+        self.eval()
+        notes = []
+        for label in range(self.dims.n_classes):
+            points = self._training_points(samples, label)
+            n_slots = self.options.n_slots
+            if points is None:
+                notes.append(f"class {label}: no training slide, its slots start at random")
+                continue
+            n_distinct = self.memory.start(label, points, self.options.start.steps)
+            if n_distinct < n_slots:
+                notes.append(f"class {label}: {n_distinct} distinct tiles for {n_slots} slots")
+        self.start_notes = tuple(notes)
+        self.train(was_training)
+
+    def after_step(self, losses: Losses) -> None:
+        """Re-normalise or average the memory, and count who used it."""
+        if self.options.memory_update == "learned" and self.options.renormalise:
+            self.memory.renormalise()
+        if losses.carry:
+            self.usage.count(losses.carry)
+            if self.options.memory_update == "ema":
+                self.memory.move(losses.carry, self.options.ema_momentum)
+                self.usage.revive(self.memory, losses.carry, self.options.revive_after)
+
+    def diagnostics(self) -> dict[str, float]:
+        """Give the memory's use since the last call, the cosine of its class means, and tau."""
+        means = normalize(self.memory.unit().detach().mean(dim=1), dim=1)
+        figures = {"cos_class_means": float(means[0] @ means[1])}
+        if self.dims.n_genes is not None:
+            figures.update(self.usage.take())
+        figures["temperature"] = float(torch.as_tensor(self._temperature()).detach())
+        return figures
+
+    def decay_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Split parameters for weight decay as ``options.decay`` says."""
+        decayed, spared = super().decay_groups()
+        if self.options.decay == "all":
+            return decayed + spared, []
+        slots = [p for p in decayed if p is self.memory.slots]
+        return [p for p in decayed if p is not self.memory.slots], spared + slots
+
+    def _temperature(self) -> Tensor | float:
+        if self.log_temperature is None:
+            return self.options.temperature
+        return self.log_temperature.exp().clamp(*TEMPERATURE_RANGE)
+
+    def _read(self, bags: Sequence[Bag], slots: Tensor) -> Reading:
+        x, lists, segments = self._pack(bags)
+        tiles = self.encoder(x, lists)
+        points = normalize(self.tile_projection(tiles), dim=1)
+        evidence = class_evidence(points, slots.detach())
+        attention = segment_softmax(evidence / self._temperature(), segments, len(bags))
+        slides = segment_sum(attention[:, None] * tiles, segments, len(bags))
+        return Reading(
+            segments=segments,
+            points=points,
+            attention=attention,
+            slides=slides,
+            logits=self.head(slides),
+        )
+
+    def _pack(self, bags: Sequence[Bag]) -> tuple[Tensor, Tensor, Tensor]:
+        """Join bags: embeddings, listening lists, and the number of the bag each tile is of."""
+        neighbours = [bag.neighbours for bag in bags if bag.neighbours is not None]
+        if len(neighbours) < len(bags):
+            bare = next(bag.slide_id for bag in bags if bag.neighbours is None)
+            raise ValueError(f"slide {bare}: MoMKD needs each tile's neighbours; the bag has none")
+        dtype, device = self.tile_projection.weight.dtype, self.tile_projection.weight.device
+        parts = [bag.embeddings.to(dtype) for bag in bags]
+        x = parts[0] if len(parts) == 1 else torch.cat(parts)
+        lists = listening_lists(pack_neighbours(neighbours), self.options.edges)
+        sizes = torch.tensor([len(bag) for bag in bags], device=device)
+        return x, lists, torch.repeat_interleave(sizes, output_size=len(x))
+
+    def _labels(self, samples: Sequence[Sample]) -> Tensor:
+        return torch.tensor([s.label for s in samples], device=self.memory.slots.device)
+
+    def _slide_terms(
+        self, samples: Sequence[Sample], slots: Tensor, carry: list[Assignment]
+    ) -> dict[str, Tensor]:
+        reading = self._read([s.bag for s in samples if s.bag is not None], slots)
+        labels = self._labels(samples)
+        tiles = self._assign(reading.points, labels.index_select(0, reading.segments), slots)
+        carry.append(tiles)
+        distances = quantisation(reading.points, self._targets(slots), tiles.slots)
+        pull = segment_mean(distances[:, None], reading.segments, len(samples)).mean()
+        shared = normalize(self.slide_projection(reading.slides), dim=1)
+        return {
+            "ce": cross_entropy(reading.logits, labels),
+            "memory": self._memory_term(pull, orthogonality(slots), labels),
+            "align_wsi": self._align(shared, labels, slots),
+        }
+
+    def _rna_terms(
+        self, samples: Sequence[Sample], slots: Tensor, carry: list[Assignment]
+    ) -> dict[str, Tensor]:
+        rna = torch.stack([s.rna for s in samples if s.rna is not None])
+        rna = rna.to(self.rna_projection.weight.dtype)
+        labels = self._labels(samples)
+        encoded = self.rna_encoder(rna)
+        shared = normalize(self.rna_projection(encoded), dim=1)
+        carry.append(self._assign(shared, labels, slots))
+        return {
+            "align_omics": self._align(shared, labels, slots),
+            "reconstruction": nn.functional.mse_loss(self.rna_decoder(encoded), rna),
+        }
+
+    def _targets(self, unit_slots: Tensor) -> Tensor:
+        """Give the slots as tiles are drawn to them; the published code never normalises these."""
+        return self.memory.slots if self.options.memory_loss == "code" else unit_slots
+
+    def _assign(self, points: Tensor, labels: Tensor, slots: Tensor) -> Assignment:
+        points = points.detach()
+        nearest = nearest_slots(points, labels, self._targets(slots))
+        return Assignment(points=points, labels=labels, slots=nearest)
+
+    def _memory_term(self, pull: Tensor, spread: Tensor, labels: Tensor) -> Tensor:
+        if self.options.memory_loss == "paper":
+            return pull + spread.sum()
+        own = spread.index_select(0, labels).mean()
+        return pull / self.options.dim_shared + 10 / self.options.n_slots**2 * own
+
+    def _align(self, shared: Tensor, labels: Tensor, slots: Tensor) -> Tensor:
+        o = self.options
+        delta = class_margin(shared, slots, o.tau_agg)
+        return margin_alignment(delta, labels, scale=o.align_scale, margin=o.margin).mean()
+
+    @torch.no_grad()
+    def _training_points(self, samples: SampleSource, label: int) -> Tensor | None:
+        """Project random tiles of random training slides of one class; None if it has none."""
+        keys = enumerate(samples.keys)
+        own = [i for i, key in keys if key.label == label and key.slide_id is not None]
+        wanted = self.options.start.tiles_per_class
+        cap = math.ceil(wanted / max(1, min(self.options.start.slides_per_class, len(own))))
+        slots = self.memory.unit()
+        found: list[Tensor] = []
+        for place in torch.randperm(len(own)).tolist():
+            bag = samples[own[place]].bag
+            if bag is None:
+                raise ValueError(f"sample {own[place]} has a slide in its key and no bag")
+            points = self._read([bag.to(slots.device)], slots).points
+            chosen = torch.randperm(len(bag))[: min(cap, wanted - sum(map(len, found)))]
+            found.append(points[chosen.to(points.device)])
+            if sum(map(len, found)) >= wanted:
+                break
+        return torch.cat(found) if found else None
+
+
+def _make_head(dims: Dims, o: MoMKDOptions) -> nn.Module:
+    if o.head == "linear":
+        return nn.Linear(o.dim, dims.n_classes)
+    return nn.Sequential(
+        nn.LayerNorm(o.dim),
+        nn.Linear(o.dim, o.dim_head),
+        nn.ReLU(),
+        nn.Dropout(o.dropout_head),
+        nn.Linear(o.dim_head, dims.n_classes),
+    )

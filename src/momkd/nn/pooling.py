@@ -1,0 +1,75 @@
+"""Attention over tiles, one slide at a time or several packed into one tensor.
+
+Packed means concatenated: nothing is padded, and ``segments`` says which slide a tile belongs to.
+"""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+
+def segment_softmax(
+    scores: Float[Tensor, " n_tiles"], segments: Int64[Tensor, " n_tiles"], n_segments: int
+) -> Float[Tensor, " n_tiles"]:
+    """Softmax of the scores within each segment; every segment has at least one tile.
+
+    Half precision is widened: a sum over thousands of tiles needs it.
+    """
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    if n_segments == 1:
+        return torch.softmax(scores, dim=0)
+    lowest = scores.new_full((n_segments,), -torch.inf)
+    peaks = lowest.scatter_reduce(0, segments, scores.detach(), "amax")
+    powers = torch.exp(scores - peaks.index_select(0, segments))
+    sums = powers.new_zeros(n_segments).index_add(0, segments, powers)
+    return powers / sums.index_select(0, segments)
+
+
+def segment_sum(
+    values: Float[Tensor, "n_tiles dim"], segments: Int64[Tensor, " n_tiles"], n_segments: int
+) -> Float[Tensor, "n_segments dim"]:
+    """Sum of the rows of each segment."""
+    if n_segments == 1:
+        return values.sum(dim=0, keepdim=True)
+    return values.new_zeros(n_segments, values.shape[1]).index_add(0, segments, values)
+
+
+def segment_mean(
+    values: Float[Tensor, "n_tiles dim"], segments: Int64[Tensor, " n_tiles"], n_segments: int
+) -> Float[Tensor, "n_segments dim"]:
+    """Mean of the rows of each segment."""
+    sizes = torch.bincount(segments, minlength=n_segments)
+    return segment_sum(values, segments, n_segments) / sizes[:, None]
+
+
+class GatedAttention(nn.Module):
+    """Attention scores of tiles, Ilse et al. 2018, eq. 8 (plain) and 9 (gated).
+
+    Gated: s_i = w' (tanh(V h_i) * sigmoid(U h_i)); plain: s_i = w' tanh(V h_i); every map has a
+    bias. The softmax over a slide's tiles is :func:`segment_softmax`.
+
+    Parameters
+    ----------
+    dim_in, dim_hidden
+        Widths of h and of V h.
+    gated
+        With the gate U.
+    dropout
+        Rate after tanh and after sigmoid.
+    """
+
+    def __init__(
+        self, dim_in: int, dim_hidden: int, *, gated: bool = True, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.content = nn.Linear(dim_in, dim_hidden)
+        self.gate = nn.Linear(dim_in, dim_hidden) if gated else None
+        self.score = nn.Linear(dim_hidden, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tiles: Float[Tensor, "n_tiles dim_in"]) -> Float[Tensor, " n_tiles"]:
+        """Score each tile."""
+        hidden = self.dropout(torch.tanh(self.content(tiles)))
+        if self.gate is not None:
+            hidden = hidden * self.dropout(torch.sigmoid(self.gate(tiles)))
+        return self.score(hidden).squeeze(1)
