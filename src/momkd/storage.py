@@ -48,8 +48,13 @@ def _without_nan(content: Any) -> Any:
     return content
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], None], *, previous: Path | None = None
+) -> None:
     """Let ``write`` fill a temporary file beside ``path``, flush it to disk, rename it there.
+
+    With ``previous``, the file that stood at ``path`` is kept under that name; between the two
+    renames there is a moment with no file at ``path``.
 
     Raises
     ------
@@ -67,6 +72,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
             Path(name).chmod(0o666 & ~_umask())
+            if previous is not None and path.exists():
+                path.replace(previous)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)

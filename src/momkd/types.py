@@ -7,7 +7,7 @@ names: ``_px0`` level-0 pixels, ``_px`` pixels of the encoder's view, ``_um`` mi
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -254,6 +254,7 @@ class SampleKey:
     has_rna: bool
 
 
+@runtime_checkable
 class SampleSource(Protocol):
     """Training or validation samples, read when asked for.
 

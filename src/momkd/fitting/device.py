@@ -1,0 +1,63 @@
+"""The device a model runs on, and what is said when it fails."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, TypeAlias
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
+from momkd.errors import MachineError
+
+Precision: TypeAlias = Literal["32-true", "bf16-mixed"]
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_LOST_DEVICE = ("CUDA error", "CUDA driver error", "MPS error")
+
+
+def make_fabric(device: str, precision: Precision) -> Fabric:
+    """Open one device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the best there is.
+
+    Raises
+    ------
+    MachineError
+        T18 there is no such device.
+    """
+    kind, _, index = device.partition(":")
+    n_devices = {
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }.get(kind, 1)
+    if int(index or 0) >= n_devices:
+        what = f"no such device; this machine and this torch offer {n_devices} of kind {kind}"
+        raise MachineError.of("T18", device, what, "set fit.device to cpu or auto")
+    return Fabric(
+        accelerator=kind,
+        devices=[int(index)] if index else 1,
+        precision=precision,
+        # one process, also inside a scheduler's job that announces several
+        plugins=[LightningEnvironment()],
+    )
+
+
+@contextmanager
+def machine_faults(where: str) -> Iterator[None]:
+    """Turn what torch raises when the machine fails into a refusal that names ``where``.
+
+    Raises
+    ------
+    MachineError
+        T05 out of memory, T18 the device failed.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        if isinstance(error, MemoryError) or any(t in text for t in _NO_MEMORY):
+            remedy = "lower fit.batch_size or the number of workers, or give more memory"
+            raise MachineError.of("T05", where, f"out of memory ({text[:80]})", remedy) from error
+        if any(t in text for t in _LOST_DEVICE):
+            remedy = "give the same command to go on, or set fit.device to cpu in a new run"
+            raise MachineError.of("T18", where, f"device failed ({text[:80]})", remedy) from error
+        raise

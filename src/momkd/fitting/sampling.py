@@ -1,0 +1,116 @@
+"""What a training visits and which randomness it uses: pure functions of seed, epoch and step.
+
+Nothing here has a state, so a training can go on from any step without one.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import IntEnum
+from itertools import islice
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from numpy.random import SeedSequence
+
+from momkd.types import Sample, SampleKey, SampleSource
+
+
+class Purpose(IntEnum):
+    """What a seed is for; each has its own stream."""
+
+    PREPARE = 0
+    ORDER = 1
+    STEP = 2
+    VALIDATION = 3
+
+
+def derive_seed(seed: int, purpose: Purpose, epoch: int = 0, step: int = 0) -> int:
+    """Give the seed of one place in a training, a 64-bit number."""
+    sequence = SeedSequence(seed, spawn_key=(int(purpose), epoch, step))
+    return int(sequence.generate_state(1, np.uint64)[0])
+
+
+def sample_weights(keys: Sequence[SampleKey]) -> Float64[np.ndarray, " n_samples"]:
+    """Give each sample's share of an epoch: classes are equal, and cases within a class.
+
+    A sample weighs 1 / (samples of its case x cases of its class), as a share of the total.
+    """
+    n_samples = Counter(k.case_id for k in keys)
+    n_cases = Counter(dict(sorted((k.case_id, k.label) for k in keys)).values())
+    weights = np.array([1.0 / (n_samples[k.case_id] * n_cases[k.label]) for k in keys])
+    return weights / weights.sum()
+
+
+def epoch_order(
+    keys: Sequence[SampleKey], *, seed: int, epoch: int, balanced: bool
+) -> Int64[np.ndarray, " n_samples"]:
+    """Give the samples of one epoch in order; as many as there are.
+
+    Drawn with replacement by :func:`sample_weights` if ``balanced``, else each of them once.
+    """
+    rng = np.random.default_rng(derive_seed(seed, Purpose.ORDER, epoch))
+    if not balanced:
+        return rng.permutation(len(keys))
+    edges = np.cumsum(sample_weights(keys))
+    # the last edge may fall short of 1 by rounding
+    drawn = np.searchsorted(edges[:-1], rng.random(len(keys)), side="right")
+    return drawn.astype(np.int64)
+
+
+def batches(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+    """Group samples by ``size``; the last group may be smaller."""
+    stream = iter(samples)
+    while batch := list(islice(stream, size)):
+        yield batch
+
+
+def name_samples(samples: Sequence[Sample]) -> str:
+    """Name samples for a message: their slides, or their cases where there is RNA alone."""
+    names = [f"case {s.case_id}" if s.bag is None else f"slide {s.bag.slide_id}" for s in samples]
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
+
+
+class PlacedSamples:
+    """A source whose samples arrive on one device, and that lets a stop through before each.
+
+    Parameters
+    ----------
+    source
+        Where the samples come from.
+    device
+        Where they go.
+    before_each
+        Called before each sample is read; may raise.
+    """
+
+    def __init__(
+        self, source: SampleSource, device: torch.device, before_each: Callable[[], None]
+    ) -> None:
+        self._source = source
+        self._device = device
+        self._before_each = before_each
+
+    @property
+    def keys(self) -> Sequence[SampleKey]:
+        """Keys of all samples, in order."""
+        return self._source.keys
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Sample:
+        self._before_each()
+        return self._source[index].to(self._device)
+
+    def iterate(self, indices: Sequence[int]) -> Iterator[Sample]:
+        """Give the samples at ``indices`` in that order."""
+        for sample in self._source.iterate(indices):
+            self._before_each()
+            yield sample.to(self._device)
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds spent so far waiting for samples to be read."""
+        return self._source.wait_s

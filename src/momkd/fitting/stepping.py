@@ -1,0 +1,117 @@
+"""One step of learning: losses, gradient, clipping, AdamW, and the state no gradient moves."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from momkd.errors import ModelError
+from momkd.fitting.device import machine_faults
+from momkd.fitting.sampling import Purpose, derive_seed, name_samples
+from momkd.models.base import BagClassifier
+from momkd.types import Sample
+
+
+class Stepper:
+    """Moves a model by one batch at a time; its state beside the model's is the optimiser's.
+
+    Parameters
+    ----------
+    model
+        The model, on the fabric's device.
+    fabric
+        Device and precision.
+    seed
+        Of the training; each step has its own randomness, derived from its place.
+    lr, weight_decay
+        Of AdamW; decay applies to the first of the model's ``decay_groups`` only.
+    clip_norm
+        Bound of the gradient's norm over all parameters; None for no bound.
+    """
+
+    def __init__(
+        self,
+        model: BagClassifier,
+        fabric: Fabric,
+        *,
+        seed: int,
+        lr: float,
+        weight_decay: float,
+        clip_norm: float | None,
+    ) -> None:
+        self._model = model
+        self._fabric = fabric
+        self._seed = seed
+        self._clip_norm = math.inf if clip_norm is None else clip_norm  # inf: only measure
+        decayed, free = model.decay_groups()
+        groups: list[dict[str, Any]] = [
+            {"params": decayed, "weight_decay": weight_decay},
+            {"params": free, "weight_decay": 0.0},
+        ]
+        self._trainable: list[Tensor] = [*decayed, *free]
+        # one kernel: on a CPU three times faster than parameter by parameter, and as repeatable
+        self._optimizer = torch.optim.AdamW(groups, lr=lr, fused=True)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the model has anything that a gradient moves."""
+        return bool(self._trainable)
+
+    def take(self, batch: Sequence[Sample], epoch: int, step: int) -> dict[str, float]:
+        """Learn from a batch and give its figures: ``loss``, ``loss_<term>``, ``grad_norm``.
+
+        Raises
+        ------
+        ModelError
+            T06 a figure is not finite; the weights are as they were before.
+        MachineError
+            T05 out of memory, T18 the device failed.
+        """
+        torch.manual_seed(derive_seed(self._seed, Purpose.STEP, epoch, step))
+        with machine_faults(name_samples(batch)):
+            with self._fabric.autocast():
+                losses = self._model.losses(batch)
+                total = losses.total
+            self._optimizer.zero_grad()
+            self._fabric.backward(total)
+            norm = clip_grad_norm_(self._trainable, self._clip_norm)
+            terms = {f"loss_{name}": term for name, term in losses.terms.items()}
+            figures = _read_all({"loss": total, **terms, "grad_norm": norm})
+            _require_finite(figures, batch, epoch, step)
+            self._optimizer.step()
+            with torch.no_grad():
+                self._model.after_step(losses)
+        return figures
+
+    def set_lr(self, lr: float) -> None:
+        """Let the next steps use another learning rate."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the optimiser's state."""
+        return self._optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from an optimiser's state."""
+        self._optimizer.load_state_dict(state)
+
+
+def _read_all(figures: Mapping[str, Tensor]) -> dict[str, float]:
+    """Read scalars from the device in one go: the only time a step waits for it."""
+    values = torch.stack([v.detach().reshape(()).float() for v in figures.values()]).tolist()
+    return dict(zip(figures, values, strict=True))
+
+
+def _require_finite(
+    figures: Mapping[str, float], batch: Sequence[Sample], epoch: int, step: int
+) -> None:
+    bad = [f"{name} is {value}" for name, value in figures.items() if not math.isfinite(value)]
+    if bad:
+        what = f"{', '.join(bad)} at epoch {epoch} step {step}; the last good checkpoint stays"
+        remedy = "lower fit.lr, or examine the slide with momkd inspect"
+        raise ModelError.of("T06", name_samples(batch), what, remedy)
