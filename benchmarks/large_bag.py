@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from momkd.models.table import build_model
 
 from momkd import storage
 from momkd.data.graph import nearest_neighbours
 from momkd.models.base import SampleKey
+from momkd.models.table import build_model
 from momkd.types import Bag, Dims, Sample, TileGrid
 
 _TILE_PX0 = 512

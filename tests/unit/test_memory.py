@@ -118,9 +118,13 @@ def test_average_by_hand():
     before = memory.slots.clone()
     tiles, rna = unit(5, 4), unit(2, 4)
     parts = [
-        Assignment(points=tiles, labels=torch.tensor([0, 0, 0, 1, 1]), slots=torch.tensor([0, 0, 2, 4, 4])),
+        Assignment(
+            points=tiles,
+            labels=torch.tensor([0, 0, 0, 1, 1]),
+            slots=torch.tensor([0, 0, 2, 4, 4]),
+        ),
         Assignment(points=rna, labels=torch.tensor([0, 1]), slots=torch.tensor([0, 5])),
-    ]  # fmt: skip
+    ]
     memory.move(parts, 0.9)
     means = {
         0: ((tiles[0] + tiles[1]) / 2 + rna[0]) / 2,  # each modality counts once

@@ -8,10 +8,16 @@ from momkd.data.folds import describe_folds, make_folds, read_folds, write_folds
 from momkd.storage import lock_folder
 from momkd.types import Cohort, Fold
 from momkd.workflows.audit import AuditedCohort, audit_cohort, require_few_skipped
-from momkd.workflows.console import count_files, job_board, say
+from momkd.workflows.console import count_files, say
 from momkd.workflows.evaluate import evaluate
 from momkd.workflows.fold_job import FoldJob, require_trainable
-from momkd.workflows.run_folder import claim_config, gather_predictions, write_manifest_of_run
+from momkd.workflows.job_board import job_board
+from momkd.workflows.run_folder import (
+    claim_config,
+    gather_predictions,
+    read_run,
+    write_manifest_of_run,
+)
 from momkd.workflows.settings import Settings, load_settings, parse_models
 from momkd.workflows.workers import count_workers, run_jobs
 
@@ -157,6 +163,4 @@ def _all_jobs(folder: Path, now: Sequence[str]) -> list[str]:
 
 
 def _earlier(folder: Path, key: str) -> list[str]:
-    from momkd.workflows.run_folder import read_run
-
     return read_run(folder)[key] if (folder / "run.json").exists() else []
