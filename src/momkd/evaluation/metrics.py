@@ -1,65 +1,203 @@
-"""Metrics of one scored set; what is not defined is NaN, never one half."""
+"""Metrics of a score against a binary truth; what is not defined is NaN, never a stand-in.
+
+Labels are 0 and 1, probabilities are of class 1, a case is called positive at or above its
+threshold. Accuracy stands beside the majority rate, without which it says nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
-from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
+from jaxtyping import Float, Integer
+from numpy.typing import NDArray
+from scipy.optimize import brentq, minimize
 from scipy.special import expit, logit
 from scipy.stats import rankdata
 
-_EDGE = 1e-7
-_SEPARATED = 50.0
+# a probability of exactly 0 or 1 has no logit; nearer than this, it counts as this near
+_NEAREST = 1e-6
+
+Labels = Integer[np.ndarray, " n"]
+Scores = Float[np.ndarray, " n"]
 
 
-def auroc(y_true: ArrayLike, score: ArrayLike) -> float:
-    """Area under the ROC curve by ranks; ties count one half; NaN with one class."""
-    labels = np.asarray(y_true).astype(bool)
-    n_yes, n_no = int(labels.sum()), int((~labels).sum())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recalibration:
+    """How probabilities would have to be bent to fit the truth.
+
+    Parameters
+    ----------
+    slope
+        Of logit(y) = a + slope * logit(p), fitted freely; 1 is right, below 1 overconfident.
+    intercept
+        Of logit(y) = intercept + logit(p) (calibration in the large); 0 is right.
+    why_no_slope, why_no_intercept
+        Why the figure is NaN; empty where it is defined.
+    """
+
+    slope: float
+    intercept: float
+    why_no_slope: str = ""
+    why_no_intercept: str = ""
+
+
+def auroc(y_true: Labels, score: Scores) -> float:
+    """Give the chance that a positive scores above a negative, ties counting one half.
+
+    By ranks (Mann-Whitney U over n_pos * n_neg); NaN with one class.
+    """
+    n_yes = int((y_true == 1).sum())
+    n_no = len(y_true) - n_yes
     if not n_yes or not n_no:
         return float("nan")
-    ranks = rankdata(np.asarray(score, dtype=np.float64))
-    return float((ranks[labels].sum() - n_yes * (n_yes + 1) / 2) / (n_yes * n_no))
+    ranks = rankdata(score)[y_true == 1].sum()
+    return float((ranks - n_yes * (n_yes + 1) / 2) / (n_yes * n_no))
 
 
-def calibration_slope(y_true: ArrayLike, probability: ArrayLike) -> float:
-    """Slope of a logistic regression of the label on logit(p); 1 is ideal, below 1 overconfident.
+def auroc_weighted(
+    y_true: Labels, score: Scores, weights: Float[np.ndarray, "draws n"]
+) -> Float[np.ndarray, " draws"]:
+    """Give :func:`auroc` of many re-weightings of the same cases at once; NaN where undefined."""
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
+    yes_first = (y_true[order] == 1).astype(np.float64)
+    drawn = weights[:, order]
+    yes = np.add.reduceat(drawn * yes_first, starts, axis=1)
+    no = np.add.reduceat(drawn * (1 - yes_first), starts, axis=1)
+    beaten = np.cumsum(no, axis=1) - no / 2
+    pairs = yes.sum(axis=1) * no.sum(axis=1)
+    won = (yes * beaten).sum(axis=1)
+    return np.divide(won, pairs, out=np.full(len(drawn), np.nan), where=pairs > 0)
 
-    NaN with one class, constant probabilities, or labels that the probabilities separate.
+
+def auprc(y_true: Labels, score: Scores) -> float:
+    """Give the average precision: mean over positives of the precision at their score.
+
+    Equal scores form one step, so the order of tied cases does not matter; NaN without positives.
     """
-    labels, x = _labels_and_logits(y_true, probability)
-    if len(np.unique(labels)) < 2 or np.ptp(x) < 1e-9:
+    n_yes = int((y_true == 1).sum())
+    if not n_yes:
         return float("nan")
-    fitted = _fit_logistic(labels, np.stack([np.ones_like(x), x], axis=1))
-    return float(fitted[1]) if abs(fitted[1]) < _SEPARATED else float("nan")
+    order = np.argsort(-score, kind="stable")
+    last_of_tie = np.append(np.diff(score[order]) != 0, True)
+    hits = np.cumsum(y_true[order] == 1)[last_of_tie]
+    called = np.flatnonzero(last_of_tie) + 1
+    return float((np.diff(hits, prepend=0) * hits / called).sum() / n_yes)
 
 
-def calibration_intercept(y_true: ArrayLike, probability: ArrayLike) -> float:
-    """Calibration in the large: the shift of logit(p) that makes means agree; 0 is ideal.
+def brier(y_true: Labels, prob_positive: Scores) -> float:
+    """Give the mean squared distance of probability and truth."""
+    return float(np.mean((prob_positive - y_true) ** 2))
 
-    NaN with one class.
+
+def score_all(y_true: Labels, prob_positive: Scores, threshold: float) -> dict[str, float]:
+    """Score calibrated probabilities at one threshold.
+
+    Returns
+    -------
+    dict
+        ``auroc, auprc, accuracy, majority_rate, macro_f1, sensitivity, specificity, brier,
+        calibration_slope, calibration_intercept, n, n_positive``; NaN where not defined
+        (:func:`why_undefined` says why).
     """
-    labels, x = _labels_and_logits(y_true, probability)
-    if len(np.unique(labels)) < 2:
-        return float("nan")
-    return float(_fit_logistic(labels, np.ones((len(x), 1)), offset=x)[0])
+    yes, called = y_true == 1, prob_positive >= threshold
+    hit, false = int((yes & called).sum()), int((~yes & called).sum())
+    missed, right = int((yes & ~called).sum()), int((~yes & ~called).sum())
+    n, n_yes = len(y_true), hit + missed
+    bent = recalibrate(y_true, prob_positive)
+    return {
+        "auroc": auroc(y_true, prob_positive),
+        "auprc": auprc(y_true, prob_positive),
+        "accuracy": (hit + right) / n,
+        "majority_rate": max(n_yes, n - n_yes) / n,
+        "macro_f1": (_f1(hit, false, missed) + _f1(right, missed, false)) / 2,
+        "sensitivity": _ratio(hit, n_yes),
+        "specificity": _ratio(right, n - n_yes),
+        "brier": brier(y_true, prob_positive),
+        "calibration_slope": bent.slope,
+        "calibration_intercept": bent.intercept,
+        "n": float(n),
+        "n_positive": float(n_yes),
+    }
 
 
-def _labels_and_logits(
-    y_true: ArrayLike, probability: ArrayLike
-) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
-    p = np.clip(np.asarray(probability, dtype=np.float64), _EDGE, 1 - _EDGE)
-    return np.asarray(y_true).astype(np.int64), logit(p)
+def why_undefined(y_true: Labels, prob_positive: Scores, threshold: float) -> dict[str, str]:
+    """Say, for each metric of :func:`score_all` that is NaN, why."""
+    bent = recalibrate(y_true, prob_positive)
+    own = {
+        "calibration_slope": bent.why_no_slope,
+        "calibration_intercept": bent.why_no_intercept,
+        "macro_f1": "a class is neither present nor called",
+        "sensitivity": "no positives",
+        "specificity": "no negatives",
+        "auprc": "no positives",
+        "auroc": "1 class",
+    }
+    scores = score_all(y_true, prob_positive, threshold)
+    return {name: own[name] for name, value in scores.items() if np.isnan(value)}
 
 
-def _fit_logistic(
-    labels: NDArray[np.int64],
-    design: NDArray[np.float64],
-    offset: NDArray[np.float64] | float = 0.0,
-) -> NDArray[np.float64]:
-    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        z = design @ weights + offset
-        value = float(np.mean(np.logaddexp(0, z) - labels * z))
-        return value, design.T @ (expit(z) - labels) / len(labels)
+def calibration_slope(y_true: Labels, prob_positive: Scores) -> float:
+    """Give the calibration slope; see :func:`recalibrate`."""
+    return recalibrate(y_true, prob_positive).slope
 
-    start = np.zeros(design.shape[1])
-    return minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-9}).x
+
+def calibration_intercept(y_true: Labels, prob_positive: Scores) -> float:
+    """Give the calibration in the large; see :func:`recalibrate`."""
+    return recalibrate(y_true, prob_positive).intercept
+
+
+def recalibrate(y_true: Labels, prob_positive: Scores) -> Recalibration:
+    """Fit the logistic recalibration of logit(p) by maximum likelihood.
+
+    Cox 1958; slope and intercept as in Van Calster et al., BMC Medicine 17:230 (2019). Where a
+    maximum does not exist (one class, equal probabilities, classes separated by a cut) the figure
+    is NaN and the reason given, instead of a number that only says when the optimiser stopped.
+    Probabilities are held 1e-6 away from 0 and 1.
+    """
+    x = logit(np.clip(prob_positive.astype(np.float64), _NEAREST, 1 - _NEAREST))
+    yes = y_true == 1
+    if yes.all() or not yes.any():
+        nan = float("nan")
+        return Recalibration(
+            slope=nan, intercept=nan, why_no_slope="1 class", why_no_intercept="1 class"
+        )
+    intercept = _root(lambda shift: float(expit(x + shift).sum() - yes.sum()))
+    why = _why_no_slope(x[yes], x[~yes])
+    slope = float("nan") if why else _slope(x, yes.astype(np.float64))
+    return Recalibration(slope=slope, intercept=intercept, why_no_slope=why)
+
+
+def _why_no_slope(yes: NDArray[np.float64], no: NDArray[np.float64]) -> str:
+    if yes.min() == yes.max() == no.min() == no.max():
+        return "all probabilities are equal"
+    if no.max() <= yes.min() or yes.max() <= no.min():
+        return "the classes are separated"
+    return ""
+
+
+def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    spread = x.std()
+    unit = (x - x.mean()) / spread
+
+    def loss(beta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        z = beta[0] + beta[1] * unit
+        residual = expit(z) - y
+        gradient = np.array([residual.mean(), (residual * unit).mean()])
+        return float(np.mean(np.logaddexp(0, z) - y * z)), gradient
+
+    found = minimize(loss, np.zeros(2), jac=True, method="BFGS", options={"gtol": 1e-9})
+    return float(found.x[1] / spread)
+
+
+def _root(excess: Callable[[float], float]) -> float:
+    # |logit| is at most 14 here; no shift beyond it by more than log(n) is ever needed
+    return float(brentq(excess, -80, 80, xtol=1e-12))
+
+
+def _f1(hit: int, false: int, missed: int) -> float:
+    return _ratio(2 * hit, 2 * hit + false + missed)
+
+
+def _ratio(top: int, bottom: int) -> float:
+    return top / bottom if bottom else float("nan")
