@@ -1,170 +1,76 @@
-"""What is served: weights, a card that says what they are good for, and a calibration.
+"""Weights, card and calibration together: a bag goes in, a calibrated prediction comes out.
 
-Histology in, prediction out. A predictor holds no RNA module and its files hold no pickle.
+Nothing here knows of RNA, labels or cohorts.
 """
 
-import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32
-from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 
-import momkd
-from momkd.config import Options, parse_options
-from momkd.errors import IntegrityError, ModelError, Problem
-from momkd.evaluation.calibration import Calibration
+from momkd.admission import examine_bag
+from momkd.card import Card, as_card_fault, describe_card, read_card
+from momkd.errors import ConfigError, IntegrityError, MachineError, ModelError
+from momkd.models import table
 from momkd.models.base import BagClassifier
-from momkd.models.table import MODELS, build_model
 from momkd.storage import canonical_json, digest_bytes, sync_folder, write_bytes, write_text
-from momkd.types import Bag, Dims, Prediction
+from momkd.types import Bag, Dims, Output, Prediction
+from momkd.weights import pack_weights, require_match, unpack_weights
 
-FORMAT_VERSION = 1
-_MPP_TOLERANCE = 0.05
-_SHOWN = 10
-
-
-class Card(Options):
-    """What a predictor is, what it was taught on, and what it may be asked.
-
-    Parameters
-    ----------
-    model, preset, options
-        Name in the table of models, and all its options.
-    dims
-        ``dim_in``, ``n_classes``.
-    encoder, tile_px, magnification, mpp
-        What made the embeddings it was taught on; None where the files did not say.
-    neighbours
-        k of the tile graph.
-    temperature, offset
-        Calibration, fitted on validation cases.
-    thresholds, threshold_rule
-        Cuts on the calibrated probability by rule, and the rule in use.
-    seen_slides
-        SHA-256 of the feature files it was taught or tuned on.
-    provenance
-        Digests and counts; no patient id.
-    """
-
-    format_version: int = FORMAT_VERSION
-    model: str
-    preset: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    dims: dict[str, int]
-    task: str
-    class_names: tuple[str, ...]
-    encoder: str | None = None
-    tile_px: int | None = None
-    magnification: float | None = None
-    mpp: float | None = None
-    neighbours: int = 8
-    temperature: float = Field(1.0, gt=0)
-    offset: float = 0.0
-    thresholds: dict[str, float]
-    threshold_rule: str
-    seen_slides: tuple[str, ...] = ()
-    provenance: dict[str, Any] = Field(default_factory=dict)
-    weights_sha256: str = ""
-    momkd_version: str = momkd.__version__
-    licence: str = "inherits the terms of the tile encoder and of the training data"
-    limits: str = "research use; not a medical device; valid for slides like those it was taught on"
-
-    @property
-    def calibration(self) -> Calibration:
-        """The calibration of its logits."""
-        return Calibration(temperature=self.temperature, offset=self.offset)
-
-    @property
-    def threshold(self) -> float:
-        """The cut in use."""
-        return self.thresholds[self.threshold_rule]
-
-    def serves_as(self) -> tuple[Any, ...]:
-        """Give what members of one ensemble must have in common."""
-        return (
-            self.model,
-            self.dims,
-            self.task,
-            self.class_names,
-            self.encoder,
-            self.tile_px,
-            self.magnification,
-            self.mpp,
-            self.neighbours,
-        )
+__all__ = [
+    "Card",
+    "Ensemble",
+    "EnsemblePrediction",
+    "Predictor",
+    "load_predictor",
+    "save_predictor",
+]
 
 
 class Predictor:
-    """A model with its card, in evaluation mode."""
+    """One trained model and its card.
+
+    Parameters
+    ----------
+    model
+        Is put into evaluation mode.
+    card
+        What it was made for.
+    """
 
     def __init__(self, model: BagClassifier, card: Card) -> None:
         self.model = model.eval()
         self.card = card
 
     def require_fit(self, bag: Bag) -> tuple[str, ...]:
-        """Turn away a bag that the model was not taught for.
+        """Turn a bag away that the model was not made for; all faults at once.
 
         Returns
         -------
         tuple of str
-            Flags: what could not be verified.
+            Flags: what could not be verified, or lies near a limit.
 
         Raises
         ------
         ModelError
-            All at once: P01 another encoder, P03 another tile size, magnification or mpp, C09
-            another width, F16 no coordinates for a graph model.
+            C09 another width; P01 another encoder; P03 another tile size, a resolution more than
+            5 % off, or another k of the graph; F16 no coordinates for a model that needs them.
         """
-        card, grid, problems = self.card, bag.grid, list[Problem]()
-        flags: list[str] = []
-
-        def refuse(code: str, what: str, remedy: str) -> None:
-            problems.append(Problem(code=code, where=bag.slide_id, what=what, remedy=remedy))
-
-        if card.encoder and not bag.encoder:
-            flags.append("encoder unverified")
-        elif card.encoder and bag.encoder != card.encoder:
-            what = (
-                f"embeddings of encoder {bag.encoder}, the predictor was taught on {card.encoder}"
-            )
-            refuse("P01", what, "extract with that encoder")
-        if bag.dim != card.dims["dim_in"]:
-            what = f"predictor expects {card.dims['dim_in']} features a tile, got {bag.dim}"
-            refuse("C09", what, "extract with the encoder of the card")
-        if grid is None and MODELS[card.model].needs_coordinates:
-            what = f"no tile coordinates, which {card.model} needs for its graph"
-            refuse("F16", what, "write 'coords' into the feature file")
-        if grid is not None:
-            for name in ("tile_px", "magnification"):
-                wanted, got = getattr(card, name), getattr(grid, name)
-                if wanted and got and wanted != got:
-                    refuse("P03", f"{name} is {got:g}, taught on {wanted:g}", "tile it alike")
-            if card.mpp and grid.mpp and abs(grid.mpp / card.mpp - 1) > _MPP_TOLERANCE:
-                what = f"mpp is {grid.mpp:g}, taught on {card.mpp:g}"
-                refuse("P03", what, "tile it at that resolution")
-            if card.mpp and not grid.mpp:
-                flags.append("mpp unverified")
+        problems, flags = examine_bag(bag, self.card, graph=self.model.needs_coordinates)
         if problems:
             raise ModelError(*problems)
-        return tuple(flags)
+        return flags
 
     def logits(self, bag: Bag) -> Float32[np.ndarray, " n_classes"]:
-        """Score one slide, uncalibrated."""
-        with torch.inference_mode():
-            return self.model(bag).logits.float().cpu().numpy()
+        """Score a bag that fits (:meth:`require_fit`), uncalibrated."""
+        return self._run(bag).logits.float().cpu().numpy()
 
     def predict(self, bag: Bag) -> Prediction:
-        """Score one slide, calibrated.
+        """Give calibrated probabilities and attention for one slide.
 
         Raises
         ------
@@ -172,180 +78,192 @@ class Predictor:
             As :meth:`require_fit`.
         """
         flags = self.require_fit(bag)
-        with torch.inference_mode():
-            output = self.model(bag)
-        logits = output.logits.float().cpu().numpy()[None]
+        output = self._run(bag)
+        logits = output.logits.float().cpu().numpy()
         return Prediction(
             slide_id=bag.slide_id,
             class_names=self.card.class_names,
-            probabilities=self.card.calibration.probabilities(logits)[0],
+            probabilities=self.card.calibration.probabilities(logits[None])[0],
             attention=output.attention.float().cpu().numpy(),
             grid=bag.grid,
             flags=flags,
         )
 
+    def _run(self, bag: Bag) -> Output:
+        self.model.eval()
+        device = next(iter(self.model.state_dict().values())).device
+        with torch.inference_mode():
+            return self.model(bag.to(device))
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EnsemblePrediction:
-    """The mean of several predictors, and how far they are apart on the positive class."""
+    """What several predictors say together.
+
+    ``prediction`` holds the means of the members' probabilities and attention; ``low`` and
+    ``high`` are the least and greatest probability of the positive class among ``members``. They
+    show how far the members disagree and are no confidence interval.
+    """
 
     prediction: Prediction
     low: float
     high: float
+    members: tuple[Prediction, ...]
 
 
 class Ensemble:
-    """Fold models that answer together: probabilities and attention are averaged.
+    """Predictors of one kind that answer together: their probabilities are averaged.
 
     Raises
     ------
     ModelError
-        P10 members that were taught for different inputs or tasks.
+        P10 no member; P11 members that answer different questions or take different inputs.
     """
 
     def __init__(self, members: Sequence[Predictor]) -> None:
-        first = members[0].card.serves_as()
-        for i, member in enumerate(members):
-            if member.card.serves_as() != first:
-                what = f"member {i} was taught for another input or task than member 0"
-                raise ModelError.of("P10", "ensemble", what, "use fold models of one run")
+        if not members:
+            raise ModelError.of("P10", "ensemble", "no member", "give at least one predictor")
         self.members = tuple(members)
-        self._seen = {digest for m in members for digest in m.card.seen_slides}
+        first = members[0].card.identity()
+        for number, member in enumerate(members[1:], start=2):
+            other = member.card.identity()
+            if unequal := [key for key in first if first[key] != other[key]]:
+                key = unequal[0]
+                what = f"member {number} has {key} {other[key]!r}, the first {first[key]!r}"
+                remedy = "combine predictors of one run and one model only"
+                raise ModelError.of("P11", "ensemble", what, remedy)
 
     @property
     def card(self) -> Card:
-        """Card of the first member; all agree in what they serve."""
+        """Card of the first member; what :meth:`Card.identity` gives holds for all."""
         return self.members[0].card
 
     @property
+    def thresholds(self) -> dict[str, float]:
+        """Mean of the members' cuts, for each rule that all have."""
+        cards = [member.card for member in self.members]
+        rules = [rule for rule in self.card.thresholds if all(rule in c.thresholds for c in cards)]
+        return {rule: float(np.mean([c.thresholds[rule] for c in cards])) for rule in rules}
+
+    @property
     def threshold(self) -> float:
-        """Mean of the members' cuts."""
-        return float(np.mean([m.card.threshold for m in self.members]))
+        """Mean of the members' cuts by the rule that is applied."""
+        return self.thresholds[self.card.threshold_rule]
 
     def has_seen(self, sha256: str) -> bool:
-        """Say whether a feature file taught or tuned any member."""
-        return sha256 in self._seen
+        """Say whether the feature file of this digest taught any member."""
+        return any(sha256 in member.card.seen_slides for member in self.members)
+
+    def require_fit(self, bag: Bag) -> tuple[str, ...]:
+        """Turn a bag away that the members were not made for, as :meth:`Predictor.require_fit`."""
+        return self.members[0].require_fit(bag)
 
     def predict(self, bag: Bag) -> EnsemblePrediction:
-        """Score one slide with every member.
+        """Give the members' mean answer for one slide, and how far they disagree.
 
         Raises
         ------
         ModelError
             As :meth:`Predictor.require_fit`.
         """
-        answers = [m.predict(bag) for m in self.members]
-        probabilities = np.mean([a.probabilities for a in answers], axis=0)
-        positive = [float(a.probabilities[1]) for a in answers]
-        prediction = Prediction(
+        answers = tuple(member.predict(bag) for member in self.members)
+        probabilities = np.stack([a.probabilities for a in answers])
+        attention = np.stack([a.attention for a in answers]).mean(axis=0)
+        mean = Prediction(
             slide_id=bag.slide_id,
-            class_names=answers[0].class_names,
-            probabilities=probabilities,
-            attention=np.mean([a.attention for a in answers], axis=0),
+            class_names=self.card.class_names,
+            probabilities=probabilities.mean(axis=0),
+            attention=attention,
             grid=bag.grid,
             flags=answers[0].flags,
         )
-        return EnsemblePrediction(prediction=prediction, low=min(positive), high=max(positive))
+        low, high = float(probabilities[:, 1].min()), float(probabilities[:, 1].max())
+        return EnsemblePrediction(prediction=mean, low=low, high=high, members=answers)
 
 
 def save_predictor(predictor: Predictor, folder: Path) -> None:
-    """Write ``config.json``, ``model.safetensors`` and ``README.md``; whole or not at all.
+    """Write ``config.json``, ``model.safetensors`` and ``README.md`` (the Hub's layout).
 
-    Only tensors that prediction needs are written. Equal predictors give equal bytes.
-    """
-    state = {k: t.detach().cpu().contiguous() for k, t in predictor.model.serving_state()}
-    weights = save_tensors(state)
-    card = predictor.card.model_copy(update={"weights_sha256": digest_bytes(weights)})
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        write_bytes(made / "model.safetensors", weights)
-        write_text(made / "config.json", canonical_json(card.model_dump(mode="json")))
-        write_text(made / "README.md", _readme(card))
-        made.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        made.rename(folder)
-        sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-def load_predictor(folder: Path) -> Predictor:
-    """Read a predictor.
+    The folder is written beside its place and renamed, an older one is replaced; one writer at a
+    time. A process killed between the two renames leaves no folder rather than a mixed one.
 
     Raises
     ------
     ModelError
-        C05 a damaged file, C08 missing or extra tensors, C09 other shapes, C11 NaN weights, C12 an
-        unknown format.
-    IntegrityError
-        C13 weights that are not those of the card.
+        C11 weights that are not finite.
+    MachineError
+        X10 the disk or the permissions do not allow it.
     """
-    card = _read_card(folder)
-    path = folder / "model.safetensors"
+    weights = pack_weights(predictor.model)
+    card = predictor.card.model_copy(update={"weights_sha256": digest_bytes(weights)})
+    new = folder.with_name(f".{folder.name}.new")
+    old = folder.with_name(f".{folder.name}.old")
+    try:
+        for left_over in (new, old):
+            if left_over.exists():
+                shutil.rmtree(left_over)
+        write_bytes(new / "model.safetensors", weights)
+        write_text(new / "config.json", canonical_json(card.model_dump(mode="json")))
+        write_text(new / "README.md", describe_card(card))
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        sync_folder(folder.parent)
+        if old.exists():
+            shutil.rmtree(old)
+    except OSError as error:
+        what = f"cannot be written: {error.strerror or error}"
+        raise MachineError.of(
+            "X10", str(folder), what, "free space or choose another -o"
+        ) from error
+
+
+def load_predictor(folder: Path | str) -> Predictor:
+    """Read a predictor; nothing in it is executed, and what does not fit is refused.
+
+    Raises
+    ------
+    ModelError
+        C05 a file absent, truncated or of another format; C08 a card or weights of another model;
+        C09 other shapes; C11 values not finite; C12 another format version.
+    IntegrityError
+        C13 weights that are not those the card was written with.
+    """
+    card = read_card(Path(folder) / "config.json")
+    path = Path(folder) / "model.safetensors"
+    tensors = unpack_weights(_read_weights(path, card), str(path))
+    # shapes are compared on a skeleton without memory: a card that asks for much costs nothing
+    with torch.device("meta"):
+        skeleton = _build(card, Path(folder))
+    require_match(tensors, dict(skeleton.state_dict()), str(path))
+    with torch.random.fork_rng(devices=[]):
+        model = _build(card, Path(folder))
+    model.load_state_dict(tensors, strict=True)
+    return Predictor(model.requires_grad_(False), card)
+
+
+def _read_weights(path: Path, card: Card) -> bytes:
     try:
         content = path.read_bytes()
-        state = load_tensors(content)
-    except (OSError, SafetensorError) as error:
-        what = f"cannot be read: {' '.join(str(error).split())}"
-        raise ModelError.of("C05", str(path), what, "copy the predictor again") from None
-    if card.weights_sha256 and digest_bytes(content) != card.weights_sha256:
-        what = "is not the file its config.json was written with (SHA-256 differs)"
-        raise IntegrityError.of("C13", str(path), what, "copy the predictor again")
-    dims = Dims(dim_in=card.dims["dim_in"], n_classes=card.dims["n_classes"], n_genes=None)
-    model = build_model(card.model, dims, None, card.options)
-    _require_tensors(path, model, state)
-    model.load_state_dict(state, strict=True)
-    return Predictor(model, card)
+    except OSError as error:
+        what = f"cannot be read: {error.strerror or error}"
+        raise ModelError.of("C05", str(path), what, "fetch or train the predictor again") from None
+    got = digest_bytes(content)
+    if got != card.weights_sha256:
+        wanted = "none" if card.weights_sha256 is None else f"{card.weights_sha256[:12]}..."
+        what = f"changed or damaged: SHA-256 is {got[:12]}... ({len(content)} bytes), the card says"
+        remedy = "fetch or train the predictor again"
+        raise IntegrityError.of("C13", str(path), f"{what} {wanted}", remedy)
+    return content
 
 
-def _read_card(folder: Path) -> Card:
-    path = folder / "config.json"
+def _build(card: Card, folder: Path) -> BagClassifier:
+    dims = Dims(dim_in=card.dims.dim_in, n_classes=card.dims.n_classes, n_genes=None)
+    where = str(folder / "config.json")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError.of("C05", str(path), f"cannot be read: {error}") from None
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION:
-        what = f"has format version {version}, this momkd reads {FORMAT_VERSION}"
-        raise ModelError.of("C12", str(path), what, "install the momkd that wrote it")
-    return parse_options(Card, content, str(path))
-
-
-def _require_tensors(path: Path, model: BagClassifier, state: dict[str, torch.Tensor]) -> None:
-    wanted = model.state_dict()
-    missing, extra = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
-    if missing or extra:
-        what = f"lacks {missing[:_SHOWN]} and has {extra[:_SHOWN]} beyond its model"
-        raise ModelError.of("C08", str(path), what, "it belongs to another model or version")
-    for name, tensor in wanted.items():
-        if state[name].shape != tensor.shape:
-            what = f"{name} has shape {list(state[name].shape)}, wanted {list(tensor.shape)}"
-            raise ModelError.of("C09", str(path), what, "it belongs to another card")
-        if state[name].is_floating_point() and not bool(torch.isfinite(state[name]).all()):
-            raise ModelError.of("C11", str(path), f"{name} holds NaN or infinity")
-
-
-def _readme(card: Card) -> str:
-    known = card.provenance
-    return f"""---
-library_name: momkd
-tags: [computational-pathology, multiple-instance-learning, {card.model}]
-pipeline_tag: other
-license: other
----
-
-# {card.task} from histology: {card.model}
-
-Predicts {" or ".join(card.class_names)} from the tile embeddings of one slide; no RNA is needed.
-
-- encoder: {card.encoder or "not stated"}; {card.dims["dim_in"]} features a tile
-- tile: {card.tile_px or "?"} px, magnification {card.magnification or "?"}, mpp {card.mpp or "?"}
-- threshold ({card.threshold_rule}): {card.threshold:.4f} on the calibrated probability
-- taught on {known.get("n_train", "?")} cases, tuned on {known.get("n_val", "?")}
-
-Licence: {card.licence}. Limits: {card.limits}.
-
-    momkd predict --model THIS_FOLDER features/ -o predictions.csv
-"""
+        return table.build_model(card.model, dims, options=card.options)
+    except ConfigError as error:
+        raise ModelError(*(as_card_fault(p) for p in error.problems)) from None
+    except (RuntimeError, ValueError, TypeError) as error:
+        what = f"its options build no model: {error}"
+        raise ModelError.of("C08", where, what, "use the momkd it was written with") from None

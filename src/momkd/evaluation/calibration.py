@@ -74,9 +74,13 @@ def fit_calibration(
         ]
         return float(np.sum(np.logaddexp(0, z) - labels * z) + penalty), np.array(gradient)
 
-    options = {"ftol": 1e-14, "gtol": 1e-9, "maxiter": 500}
     found = minimize(
-        loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=_BOUNDS, options=options
+        loss,
+        np.zeros(2),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=_BOUNDS,
+        options={"ftol": 1e-14, "gtol": 1e-9, "maxiter": 500},
     )
     log_slope, offset = found.x
     return Calibration(temperature=float(np.exp(-log_slope)), offset=float(offset))

@@ -1,0 +1,233 @@
+"""What a predictor says of itself: how to build it, what it may be given, where it comes from."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, StringConstraints, model_validator
+
+import momkd
+from momkd.config import Options, parse_options
+from momkd.errors import ConfigError, ModelError, Problem
+from momkd.evaluation.calibration import Calibration
+
+FORMAT_VERSION = 1
+
+LIMITS = (
+    "Research use only; not a medical device, and not to be used to decide on a patient's care. "
+    "Valid for tile embeddings of the named encoder at the named tile size and resolution. "
+    "Probabilities are calibrated on validation cases of one cohort; another prevalence, scanner "
+    "or laboratory needs its own check. Attention shows what was weighed, not why."
+)
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class CardDims(Options):
+    """Widths of the model's input and output."""
+
+    dim_in: int = Field(ge=1)
+    n_classes: int = Field(2, ge=2, le=2)
+
+
+class Card(Options):
+    """The facts that go with a predictor's weights (``config.json``); no patient is named in it.
+
+    Parameters
+    ----------
+    model, preset, options, dims
+        What :func:`momkd.models.table.build_model` builds; ``options`` are complete, so
+        ``preset`` only says where they came from.
+    task, class_names
+        What is predicted; probabilities are in the order of the names, the second is "positive".
+    encoder, tile_px, magnification, mpp
+        What the tiles of the training slides were: an input that differs is refused. None where
+        the training files did not say.
+    neighbours
+        k of the tile graph.
+    temperature, offset
+        See :class:`~momkd.evaluation.calibration.Calibration`.
+    thresholds, threshold_rule
+        Cut on the positive class by rule, and the rule that is applied.
+    weights_sha256
+        Of ``model.safetensors``; set when the predictor is saved.
+    provenance
+        Digests and counts of what it was made from.
+    seen_slides
+        SHA-256 of the feature files of training and validation.
+    licence
+        Inherited from the encoder: its terms may cover models trained on its embeddings.
+    limits
+        What it is not good for.
+    """
+
+    format_version: int = FORMAT_VERSION
+    momkd_version: str = momkd.__version__
+    model: str
+    preset: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    dims: CardDims
+    task: str
+    class_names: tuple[str, ...]
+    encoder: str | None = None
+    tile_px: int | None = Field(None, gt=0)
+    magnification: float | None = Field(None, gt=0, allow_inf_nan=False)
+    mpp: float | None = Field(None, gt=0, allow_inf_nan=False)
+    neighbours: int = Field(8, ge=1)
+    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
+    offset: float = Field(0.0, allow_inf_nan=False)
+    thresholds: dict[str, Probability]
+    threshold_rule: str
+    weights_sha256: Digest | None = None
+    provenance: dict[str, str | int | float | None] = Field(default_factory=dict)
+    seen_slides: tuple[Digest, ...] = ()
+    licence: str | None = None
+    limits: str = LIMITS
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "Card":
+        if len(self.class_names) != self.dims.n_classes:
+            raise ValueError(f"{len(self.class_names)} class names, dims say {self.dims.n_classes}")
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError(f"class names repeat: {self.class_names}")
+        if self.threshold_rule not in self.thresholds:
+            raise ValueError(f"no threshold for the rule {self.threshold_rule!r}")
+        return self
+
+    @property
+    def calibration(self) -> Calibration:
+        """How logits become probabilities."""
+        return Calibration(temperature=self.temperature, offset=self.offset)
+
+    @property
+    def threshold(self) -> float:
+        """Cut of the rule that is applied."""
+        return self.thresholds[self.threshold_rule]
+
+    def identity(self) -> dict[str, Any]:
+        """Give what two predictors must share to answer the same question of the same input."""
+        return {
+            "model": self.model,
+            "options": self.options,
+            "dims": self.dims.model_dump(),
+            "task": self.task,
+            "class_names": self.class_names,
+            "encoder": self.encoder,
+            "tile_px": self.tile_px,
+            "magnification": self.magnification,
+            "mpp": self.mpp,
+            "neighbours": self.neighbours,
+            "threshold_rule": self.threshold_rule,
+        }
+
+
+def read_card(path: Path) -> Card:
+    """Read ``config.json`` of a predictor.
+
+    Raises
+    ------
+    ModelError
+        C05 absent or damaged, C08 keys missing, unknown or unfit, C12 another format version.
+    """
+    remedy = "give the folder that momkd train or crossval wrote"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError.of("C05", str(path), "no such file", remedy) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError.of("C05", str(path), f"cannot be read: {error}", remedy) from None
+    if not isinstance(content, dict):
+        raise ModelError.of("C05", str(path), "is no predictor's card (no JSON object)", remedy)
+    version = content.get("format_version")
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        what = f"has format version {version!r}, this momkd reads {FORMAT_VERSION}"
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        remedy = "install a newer momkd" if newer else "train it again, or use the momkd it is from"
+        raise ModelError.of("C12", str(path), what, remedy)
+    try:
+        return parse_options(Card, content, str(path))
+    except ConfigError as error:
+        raise ModelError(*(as_card_fault(p) for p in error.problems)) from None
+
+
+def as_card_fault(problem: Problem) -> Problem:
+    """Turn a fault of options into one of the card that holds them (C08)."""
+    return Problem(code="C08", where=problem.where, what=problem.what, remedy=problem.remedy)
+
+
+def inherited_licence(encoder: str | None) -> str:
+    """Give the licence tag that an encoder hands down; ``other`` where we do not know it.
+
+    The cards of UNI and CONCH count models trained on their outputs as derivatives.
+    """
+    name = (encoder or "").casefold()
+    return "cc-by-nc-nd-4.0" if name.startswith(("uni", "conch", "titan")) else "other"
+
+
+def describe_card(card: Card) -> str:
+    """Write the model card (``README.md``) in the Hub's form."""
+    front = {
+        "license": card.licence or inherited_licence(card.encoder),
+        "library_name": "momkd",
+        "pipeline_tag": "image-classification",
+        "tags": ["computational-pathology", "multiple-instance-learning", card.model],
+    }
+    encoder = card.encoder or "unknown"
+    facts = {
+        "model": f"{card.model}, preset {card.preset or 'none'}",
+        "predicts": f"{card.task}: {' / '.join(card.class_names)}",
+        "input": f"tile embeddings of one slide, width {card.dims.dim_in}",
+        "encoder": encoder,
+        "tile": _tile(card),
+        "tile graph": f"{card.neighbours} nearest neighbours",
+        "threshold": f"{card.threshold:.4f} ({card.threshold_rule})",
+        "calibration": f"temperature {card.temperature:.4f}, offset {card.offset:+.4f}",
+        "made by": f"momkd {card.momkd_version}",
+    } | {key: str(value) for key, value in sorted(card.provenance.items()) if value is not None}
+    rows = [f"| {_plain(key)} | {_plain(value)} |" for key, value in facts.items()]
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(front, sort_keys=False).rstrip(),
+            "---",
+            "",
+            f"# {_plain(card.task)} from slides",
+            "",
+            "Predicts a biomarker from the tile embeddings of one slide. RNA was used, if at all,",
+            "to teach; none is needed or read to predict.",
+            "",
+            "| fact | value |",
+            "|---|---|",
+            *rows,
+            "",
+            "## Intended use",
+            "",
+            "Research on slides like those it was trained on:",
+            '`momkd.load_predictor("FOLDER").predict(bag)`.',
+            "",
+            "## Limits",
+            "",
+            _plain(card.limits),
+            "",
+            "## Licence",
+            "",
+            f"It was trained on embeddings of the encoder {_plain(encoder)} and can be no freer",
+            "than that encoder's terms; check them before you pass it on.",
+            "",
+        ]
+    )
+
+
+def _tile(card: Card) -> str:
+    side = "unknown side" if card.tile_px is None else f"{card.tile_px} px"
+    scale = [] if card.mpp is None else [f"{card.mpp:g} um/px"]
+    scale += [] if card.magnification is None else [f"{card.magnification:g}x"]
+    return f"{side} at {', '.join(scale) or 'unknown resolution'}"
+
+
+def _plain(text: str) -> str:
+    """Keep what a table cell of Markdown can hold: one line, no markup of its own."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return "".join("\\" + c if c in "\\`*[]<>|#" else c for c in line)
