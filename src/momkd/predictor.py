@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from momkd.admission import examine_bag
-from momkd.card import Card, as_card_fault, describe_card, read_card
 from momkd.errors import ConfigError, IntegrityError, MachineError, ModelError
 from momkd.models import table
 from momkd.models.base import BagClassifier
+from momkd.serving.admission import examine_bag
+from momkd.serving.card import Card, as_card_fault, describe_card, read_card
+from momkd.serving.weights import pack_weights, require_match, unpack_weights
 from momkd.storage import canonical_json, digest_bytes, sync_folder, write_bytes, write_text
 from momkd.types import Bag, Dims, Output, Prediction
-from momkd.weights import pack_weights, require_match, unpack_weights
 
 __all__ = [
     "Card",

@@ -22,9 +22,9 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from sklearn.metrics import roc_auc_score
 
 from momkd import storage
-from momkd.ceilings import closed_ceilings, liability_threshold, slide_probability
-from momkd.simulated_slides import TILE_PX0, SimulatedSlide, draw_slide
-from momkd.simulated_world import (
+from momkd.simulated.ceilings import closed_ceilings, liability_threshold, slide_probability
+from momkd.simulated.slides import TILE_PX0, SimulatedSlide, draw_slide
+from momkd.simulated.world import (
     N_PROGRAMMES,
     SCENARIOS,
     TUMOUR,

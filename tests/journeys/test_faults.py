@@ -564,23 +564,23 @@ def test_given_folds(cohort: Path, tmp_path: Path) -> None:
         )
 
     first = folds.iloc[[0]]
-    refused(answer(pd.concat([folds, first.assign(split="test")])), 5, "[K01]", "two sides")
+    refused(answer(pd.concat([folds, first.assign(split="test")])), 5, "[K01]", "stands in")
     moved = folds.copy()
     case = folds.loc[folds["split"] == "test", "case_id"].iloc[0]
     moved.loc[(moved["case_id"] == case) & (moved["split"] == "test"), "split"] = "train"
     refused(answer(moved), 3, "[K02]", "never tested")
-    refused(answer(folds[folds["case_id"] != case]), 3, "[K09]", "misses 1")
+    refused(answer(folds[folds["case_id"] != case]), 3, "[K09]", "misses")
     refused(answer(folds.assign(cohort="0" * 64)), 5, "[K10]", "another cohort")
     one_class = folds[~((folds["split"] == "val") & (folds["fold"] == "0"))]
     refused(answer(one_class), 3, "[K09]", "misses") if case in one_class else None
     slides = pd.read_csv(tmp_path / "made" / "cohort.csv", dtype=str).dropna(subset="slide_id")
     by_slide = folds.merge(slides[["case_id", "slide_id"]], on="case_id").drop(columns="case_id")
     twice = by_slide[by_slide["split"] != "test"].iloc[[0]].assign(split="test")
-    refused(answer(pd.concat([by_slide, twice])), 5, "[K11]", "two sides")
+    refused(answer(pd.concat([by_slide, twice])), 5, "[K11]", "stands in")
     good = answer(folds, "--quiet") if False else answer(folds)
     assert good.code == 0, good.err
 
 
 def test_too_few_cases_for_the_folds(cohort: Path) -> None:
     answer = momkd("check", "-c", cohort / "momkd.yaml", "--set", "folds.n=40")
-    refused(answer, 3, "[K03]", "at most")
+    refused(answer, 3, "[K03]", "largest possible")

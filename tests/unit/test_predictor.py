@@ -13,12 +13,12 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from momkd import predictor as predictor_module
-from momkd.card import Card, describe_card, inherited_licence
 from momkd.config import Options
 from momkd.errors import IntegrityError, MachineError, ModelError, MomkdError
 from momkd.models import table
 from momkd.models.base import BagClassifier
 from momkd.predictor import Ensemble, Predictor, load_predictor, save_predictor
+from momkd.serving.card import Card, describe_card, inherited_licence
 from momkd.storage import canonical_json, digest_bytes
 from momkd.types import Bag, Dims, Output, TileGrid
 

@@ -13,15 +13,15 @@ from scipy.special import ndtr
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from momkd.ceilings import (
+from momkd.config import parse_options
+from momkd.errors import ConfigError, MachineError
+from momkd.simulated.ceilings import (
     best_auroc,
     closed_ceilings,
     explained_variance,
     liability_threshold,
     slide_probability,
 )
-from momkd.config import parse_options
-from momkd.errors import ConfigError, MachineError
 from momkd.simulation import (
     SCENARIOS,
     SimulatedCohort,

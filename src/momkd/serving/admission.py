@@ -1,7 +1,7 @@
 """The door of prediction: a bag must look like the slides the predictor was taught on."""
 
-from momkd.card import Card
 from momkd.errors import Problem
+from momkd.serving.card import Card
 from momkd.types import Bag
 
 # two resolutions further apart than the first are refused, than the second are told

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.ndimage import gaussian_filter
 
-from momkd.simulated_world import TUMOUR, SimulationOptions, World
+from momkd.simulated.world import TUMOUR, SimulationOptions, World
 
 TILE_PX0 = 512
 _TISSUE_SHARE = 0.6

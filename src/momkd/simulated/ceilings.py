@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 from scipy.special import logsumexp, ndtr, ndtri
 
-from momkd.simulated_world import SimulationOptions, World
+from momkd.simulated.world import SimulationOptions, World
 
 _SPAN_SD = 5.0  # the grid of m reaches this many prior SDs to each side
 
