@@ -148,9 +148,10 @@ def test_packed_equals_single(kind):
         packed = model.forward_packed(bags)
         for bag, output in zip(bags, packed, strict=True):
             alone = model(bag)
-            for name in ("logits", "attention", "embedding"):
-                a, b = getattr(output, name), getattr(alone, name)
-                torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
+            torch.testing.assert_close(output.logits, alone.logits, atol=1e-6, rtol=0)
+            torch.testing.assert_close(output.attention, alone.attention, atol=1e-6, rtol=0)
+            # its entries reach 3, where float32 resolves 2e-7
+            torch.testing.assert_close(output.embedding, alone.embedding, atol=3e-6, rtol=0)
 
 
 @every_model

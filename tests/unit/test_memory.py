@@ -352,7 +352,7 @@ def test_diagnostics_and_decay():
     assert set(figures) == {
         "cos_class_means", "temperature",
         "active_ratio_0", "active_ratio_1", "perplexity_0", "perplexity_1",
-        "revived_0", "revived_1",
+        "revived_0", "revived_1", "collapse_classes",
     }  # fmt: skip
     assert 0 < figures["active_ratio_0"] <= 1
     assert 1 <= figures["perplexity_1"] <= 4
@@ -368,7 +368,13 @@ def test_diagnostics_and_decay():
 
 
 def test_collapse_shows_in_the_diagnostics():
-    model = momkd()
+    model = train(momkd(), 3)
+    healthy = model.diagnostics()
+    assert healthy["collapse_classes"] == 0
+    slots = model.memory.slots.detach().clone()
     with torch.no_grad():
-        model.memory.slots.copy_(model.memory.slots[:1, :1].expand(2, 4, 5))
-    assert model.diagnostics()["cos_class_means"] == pytest.approx(1, abs=1e-6)
+        model.memory.slots.copy_(slots[:1].flip(1).expand(2, -1, -1))
+    assert model.diagnostics()["collapse_classes"] == 1
+    with torch.no_grad():
+        model.memory.slots[1, 0] = -slots[0, 0]  # one slot of its own is enough to tell
+    assert model.diagnostics()["collapse_classes"] == 0
