@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Shaped
 from numpy.typing import NDArray
 
 from momkd.data.barcodes import parse_barcode
@@ -26,6 +27,8 @@ _EXCEL_DATE = re.compile(
 _DEFINING = {"HER2": ("ERBB2",), "PR": ("PGR",), "ER": ("ESR1",)}
 _LINEAR = ("counts", "tpm", "rsem")
 _SHOWN = 3
+
+Cells = Shaped[np.ndarray, "n_cases n_genes"]
 
 
 def read_expression(
@@ -92,7 +95,7 @@ def read_expression(
     return expression, notes
 
 
-def _orient(table: TextTable, notes: list[str]) -> tuple[list[str], list[str], NDArray[np.str_]]:
+def _orient(table: TextTable, notes: list[str]) -> tuple[list[str], list[str], Cells]:
     """Bring cases into rows; drop what is not expression; say so."""
     columns, path = table.columns, table.path
     case_column = find_column(columns, CASE_COLUMNS)
@@ -121,7 +124,7 @@ def _orient(table: TextTable, notes: list[str]) -> tuple[list[str], list[str], N
 
 def _turn(
     table: TextTable, first: list[str], notes: list[str]
-) -> tuple[list[str], list[str], NDArray[np.str_]]:
+) -> tuple[list[str], list[str], Cells]:
     text_columns = [
         i
         for i, name in enumerate(table.columns)
@@ -175,7 +178,7 @@ def _numbers(
     table: TextTable,
     ids: Sequence[str],
     genes: Sequence[str],
-    cells: NDArray[np.str_],
+    cells: Cells,
     problems: Problems,
 ) -> NDArray[np.float32]:
     try:

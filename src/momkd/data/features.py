@@ -379,5 +379,5 @@ def _notices(facts: Sequence[FileFacts]) -> list[str]:
     return notes + [f"features: {text} ({n} slides)" for text, n in sorted(said.items())]
 
 
-def _or_unknown(value: float | None) -> str:
+def _or_unknown(value: int | float | None) -> str:
     return "unknown" if value is None else f"{value:g}"

@@ -123,7 +123,10 @@ def run_open_jobs(
 def make_all_folds(
     folder: Path, cohort: Cohort, settings: Settings, seeds: int
 ) -> tuple[Fold, ...]:
-    """Make the folds of every seed (or read the given ones) and write ``folds.csv``."""
+    """Make the folds of every seed (or read the given ones) and write ``folds.csv``.
+
+    Folds that an earlier call of the same run made are kept in the file.
+    """
     digest = cohort_digest(cohort)
     if settings.folds.file is not None:
         allow = settings.folds.allow_subset
@@ -135,7 +138,10 @@ def make_all_folds(
             for seed in range(first, first + seeds)
             for fold in make_folds(cohort, settings.folds, seed)
         )
-    write_folds(folder / "folds.csv", splits, digest)
+    path = folder / "folds.csv"
+    before = read_folds(path, cohort, cohort_digest=digest) if path.exists() else ()
+    everything = {(f.seed, f.index): f for f in (*before, *splits)}
+    write_folds(path, [everything[key] for key in sorted(everything)], digest)
     return splits
 
 
