@@ -78,35 +78,37 @@ def test_killed_at_a_point(
     assert _finish(tmp_path) == whole[0]
 
 
-def _kill_at_random(folder: Path, whole_s: float, n_kills: int, seed: int) -> None:
-    """Strike a training ``n_kills`` times; after each kill it goes on from where it was."""
+def _kill_at_random(
+    folder: Path, whole: tuple[dict[str, str], float], n_kills: int, seed: int
+) -> None:
+    """Strike running trainings ``n_kills`` times; each goes on where it was, to the same end."""
+    expected, whole_s = whole
     rng = random.Random(seed)
-    struck = 0
-    for attempt in range(20 * n_kills):
-        process = _run(folder / str(attempt % 3))
+    struck, place = 0, folder / "0"
+    while struck < n_kills:
+        process = _run(place)
         time.sleep(rng.uniform(0.0, whole_s))
         process.kill()
         process.join(60)
-        struck += process.exitcode == -signal.SIGKILL
-        if struck == n_kills:
-            return
-    pytest.fail(f"only {struck} kills struck a running training")
+        if (place / "result.json").exists():
+            assert _finish(place) == expected
+            place = folder / str(int(place.name) + 1)
+        else:
+            assert process.exitcode == -signal.SIGKILL
+            struck += 1
+    assert _finish(place) == expected
 
 
 def test_killed_at_random(tmp_path: Path, whole: tuple[dict[str, str], float]) -> None:
-    _kill_at_random(tmp_path, whole[1], n_kills=6, seed=1)
-    for folder in tmp_path.iterdir():
-        assert _finish(folder) == whole[0]
+    _kill_at_random(tmp_path, whole, n_kills=6, seed=1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [2, 3])
 def test_killed_at_random_often(
     seed: int, tmp_path: Path, whole: tuple[dict[str, str], float]
 ) -> None:
-    _kill_at_random(tmp_path, whole[1], n_kills=24, seed=100 + seed)
-    for folder in tmp_path.iterdir():
-        assert _finish(folder) == whole[0]
+    _kill_at_random(tmp_path, whole, n_kills=24, seed=seed)
 
 
 def _stop_at(call: int) -> Callable[[], bool]:

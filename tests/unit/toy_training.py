@@ -16,8 +16,8 @@ from torch.nn import functional
 from momkd.checkpoint import CheckpointStore
 from momkd.config import Options
 from momkd.models.base import BagClassifier
-from momkd.storage import canonical_json
-from momkd.training import FitOptions, Fitted, fit
+from momkd.storage import canonical_json, write_text
+from momkd.training import Fitted, FitOptions, fit
 from momkd.types import Bag, Dims, Losses, Output, Sample, SampleKey
 
 DIM = 6
@@ -171,7 +171,7 @@ def train_to_file(folder: Path, kill_at: tuple[str, int] | None = None) -> None:
     if kill_at is not None:
         _arm(*kill_at)
     result = digest(train_toy(folder / "checkpoint"))
-    (folder / "result.json").write_text(json.dumps(result))
+    write_text(folder / "result.json", json.dumps(result))
 
 
 def _arm(point: str, n: int) -> None:
