@@ -97,24 +97,21 @@ def roc_band(
     level: float = 0.95,
     seed: int = 0,
 ) -> Band:
-    """Give the pointwise interval of the pooled ROC curve, for drawing.
+    """Give the pointwise interval of the ROC curve averaged over folds, for drawing.
 
-    Both classes must be present.
+    A fold with one class has no curve; at least one fold must have both.
     """
     folds = np.zeros(len(y_true), dtype=np.int64) if groups is None else groups
-    order = np.argsort(-prob_positive, kind="stable")
-    last_of_tie = np.append(np.diff(prob_positive[order]) != 0, True)
-    drawn = draw_weights(y_true, folds, n_draws, seed)[1:, order]
-    yes = np.cumsum(drawn * (y_true[order] == 1), axis=1)[:, last_of_tie]
-    no = np.cumsum(drawn * (y_true[order] == 0), axis=1)[:, last_of_tie]
+    weights = draw_weights(y_true, folds, n_draws, seed)[1:]
+    sides = [folds == fold for fold in np.unique(folds)]
     grid = np.linspace(0, 1, 101)
-    curves = np.stack(
-        [
-            np.interp(grid, np.append(0, n / n[-1]), np.append(0, y / y[-1]))
-            for y, n in zip(yes, no, strict=True)
-        ]
-    )
-    low, high = np.quantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    curves = [
+        _curves(y_true[s], prob_positive[s], weights[:, s], grid)
+        for s in sides
+        if len(np.unique(y_true[s])) == 2
+    ]
+    mean = np.mean(np.stack(curves), axis=0)
+    low, high = np.quantile(mean, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return Band(false_positive_rate=grid, low=low, high=high)
 
 
@@ -151,6 +148,21 @@ def _evaluate(
     return np.array(
         [metric(np.repeat(y_true, row), np.repeat(prob_positive, row)) for row in counts]
     )
+
+
+def _curves(
+    y_true: Integer[np.ndarray, " n"],
+    prob_positive: Float[np.ndarray, " n"],
+    weights: Float[np.ndarray, "draws n"],
+    grid: Float[np.ndarray, " points"],
+) -> Float[np.ndarray, "draws points"]:
+    order = np.argsort(-prob_positive, kind="stable")
+    last_of_tie = np.append(np.diff(prob_positive[order]) != 0, True)
+    drawn = weights[:, order]
+    yes = np.cumsum(drawn * (y_true[order] == 1), axis=1)[:, last_of_tie]
+    no = np.cumsum(drawn * (y_true[order] == 0), axis=1)[:, last_of_tie]
+    steps = zip(no / no[:, -1:], yes / yes[:, -1:], strict=True)
+    return np.stack([np.interp(grid, np.append(0, x), np.append(0, y)) for x, y in steps])
 
 
 def _mean_of_defined(values: Float[np.ndarray, "folds draws"]) -> NDArray[np.float64]:
