@@ -1,78 +1,137 @@
 """Figures of a report: colour-blind-safe, the same bytes for the same numbers."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float64, Int64
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 # Okabe and Ito (2008): eight colours that stay apart with any colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _SIDE_IN = 4.2
 _BINS = 8
+_LONGEST = 72
 
-Scores = tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, " n"]]
+# folds and models differ in their numbers of cases, so the axes bear no common name
+Scores = tuple[Int64[np.ndarray, " _"], Float64[np.ndarray, " _"]]
+Band = tuple[Float64[np.ndarray, " _"], Float64[np.ndarray, " _"], Float64[np.ndarray, " _"]]
+
+_GRID = np.linspace(0, 1, 101)
 
 
-def draw_roc(models: Mapping[str, Sequence[Scores]]) -> Figure:
+def draw_roc(
+    models: Mapping[str, Sequence[Scores]], *, bands: Mapping[str, Band] | None = None
+) -> Figure:
     """Draw ROC curves: each fold thin, the mean over folds thick.
 
     Parameters
     ----------
     models
         Name -> (labels, probability) of each fold; a fold with one class has no curve.
+    bands
+        Name -> (1 - specificity, low, high) of an interval around the mean curve.
     """
-    figure, axes = _square("1 - specificity", "sensitivity")
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":")
+    figure = _blank(_SIDE_IN)
+    axes = _unit_square(figure.add_subplot(), "1 - specificity", "sensitivity")
+    axes.set_aspect("equal")
     for (name, folds), colour in zip(models.items(), _cycle(len(models)), strict=True):
         curves = [_roc_on_grid(*fold) for fold in folds if len(np.unique(fold[0])) == 2]
+        if bands is not None and name in bands:
+            axes.fill_between(*bands[name], color=colour, alpha=0.15, linewidth=0)
         for curve in curves:
             axes.plot(_GRID, curve, color=colour, linewidth=0.5, alpha=0.35)
         if curves:
             axes.plot(_GRID, np.mean(curves, axis=0), color=colour, linewidth=2, label=name)
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
+    _name_lines(axes, "lower right")
     return figure
 
 
 def draw_calibration(models: Mapping[str, Scores]) -> Figure:
-    """Draw observed against predicted shares, bins of equal counts, 95 % Wilson intervals."""
-    figure, axes = _square("predicted probability", "observed share positive")
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":")
+    """Draw observed against predicted shares, and below, how many cases got which probability.
+
+    Bins of equal counts, 95 % Wilson intervals.
+
+    Parameters
+    ----------
+    models
+        Name -> (labels, probability) of all test cases together.
+    """
+    figure = _blank(1.25 * _SIDE_IN)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    _unit_square(upper, "", "observed share positive")
     for (name, (labels, p)), colour in zip(models.items(), _cycle(len(models)), strict=True):
         bins = np.array_split(np.argsort(p, kind="stable"), min(_BINS, len(p)))
         x = np.array([p[b].mean() for b in bins])
         share = np.array([labels[b].mean() for b in bins])
         low, high = _wilson(share, np.array([len(b) for b in bins]))
         bars = np.maximum(np.stack([share - low, high - share]), 0)
-        axes.errorbar(
-            x, share, yerr=bars, color=colour, marker="o", markersize=4, linewidth=1, label=name
-        )
-    axes.legend(loc="upper left", frameon=False, fontsize=8)
+        style = {"color": colour, "marker": "o", "markersize": 4, "linewidth": 1}
+        upper.errorbar(x, share, yerr=bars, label=f"{name} (n = {len(p)})", **style)
+        lower.hist(p, bins=20, range=(0, 1), histtype="step", color=colour)
+    _name_lines(upper, "upper left")
+    lower.set(xlabel="predicted probability", ylabel="cases", xlim=(0, 1))
+    lower.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def png_of(figure: Figure, dpi: int = 130) -> bytes:
+def draw_history(
+    history: Sequence[Mapping[str, Any]], columns: Sequence[str], *, best_epoch: int | None = None
+) -> Figure:
+    """Draw columns of a training's ``history.csv`` by epoch, one panel a column.
+
+    Parameters
+    ----------
+    history
+        One row an epoch, with ``epoch``; a value that is absent or NaN leaves a gap.
+    columns
+        Which columns; panels share the epochs, not the scale.
+    best_epoch
+        Marked where given.
+    """
+    figure = _blank(1.1 * len(columns) + 0.6)
+    panels = figure.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0]
+    epochs = [row["epoch"] for row in history]
+    for axes, name in zip(panels, columns, strict=True):
+        axes.plot(epochs, [row.get(name, np.nan) for row in history], color=COLOURS[0])
+        axes.set_ylabel(name, fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color=COLOURS[1], linewidth=1, linestyle="--")
+    panels[-1].set_xlabel("epoch" if best_epoch is None else "epoch (dashed: the one kept)")
+    return figure
+
+
+def png_of(figure: Figure, dpi: int = 150) -> bytes:
     """Give a figure as PNG bytes, without a date in it."""
-    FigureCanvasAgg(figure)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
-    return stream.getvalue()
+    return _save(figure, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def svg_of(figure: Figure) -> str:
     """Give a figure as SVG text, the same text for the same figure."""
-    FigureCanvasAgg(figure)
-    stream = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "momkd", "svg.fonttype": "none"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
+        text = _save(figure, format="svg", metadata={"Date": None, "Creator": None}).decode()
     return text[text.index("<svg") :]
 
 
-_GRID = np.linspace(0, 1, 101)
+def _save(figure: Figure, **how: Any) -> bytes:
+    # a slide may be called "$x_{", hold control characters or fill a page: no figure fails for that
+    FigureCanvasAgg(figure)
+    for text in figure.findobj(Text):
+        words = "".join(c if c.isprintable() or c == "\n" else "?" for c in text.get_text())
+        text.set_text(words if len(words) <= _LONGEST else words[: _LONGEST - 3] + "...")
+        text.set_parse_math(False)
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
+        figure.savefig(stream, **how)
+    return stream.getvalue()
 
 
 def _roc_on_grid(
@@ -96,12 +155,20 @@ def _wilson(
     return centre - half, centre + half
 
 
-def _square(x_label: str, y_label: str):  # type: ignore[no-untyped-def]
-    figure = Figure(figsize=(_SIDE_IN, _SIDE_IN), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=x_label, ylabel=y_label, aspect="equal")
+def _blank(height_in: float) -> Figure:
+    return Figure(figsize=(_SIDE_IN, height_in), layout="constrained")
+
+
+def _unit_square(axes: Axes, x_label: str, y_label: str) -> Axes:
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=x_label, ylabel=y_label)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":")
+    return axes
+
+
+def _name_lines(axes: Axes, place: Literal["lower right", "upper left"]) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc=place, frameon=False, fontsize=8)
 
 
 def _cycle(n: int) -> list[str]:

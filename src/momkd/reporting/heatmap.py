@@ -1,16 +1,22 @@
 """Attention on the tile grid of a slide, from stored scores: nothing is computed again."""
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.image import AxesImage
 
 from momkd.types import TileGrid
 
 _COLOURS = "cividis"
+_OUTLINE = "#D55E00"
+_EMPTY = "0.88"
 _WIDTH_IN = 4.6
+# tiles are painted on cells of a quarter of their side, or coarser ones on a very large slide:
+# memory does not grow with the slide
+_CELLS_A_SIDE = 4
+_MOST_CELLS = 1200
+_CLIP_QUANTILE = 0.995
 
 
 def draw_attention(
@@ -18,6 +24,7 @@ def draw_attention(
     attention: Float[np.ndarray, " n_tiles"],
     *,
     title: str,
+    outline: Bool[np.ndarray, " n_tiles"] | None = None,
     truth: Bool[np.ndarray, " n_tiles"] | None = None,
 ) -> Figure:
     """Draw each tile where it lies, coloured by its share of the attention.
@@ -26,45 +33,108 @@ def draw_attention(
     ----------
     grid
         Places of the tiles, level-0 px; a tile without a stated side is drawn as wide as the
-        smallest step between tiles.
+        smallest step between tiles. Axes are in mm where the resolution is known.
     attention
-        Non-negative, sums to 1. Shown as multiples of an even share (1 / n_tiles).
+        Non-negative, sums to 1. Shown as multiples of an even share (1 / n_tiles); the colour
+        scale ends at the 99.5th percentile. Where tiles overlap, their mean is shown.
+    title
+        Shown as it is.
+    outline
+        Tiles to draw a line around, such as an annotation.
     truth
         Tiles known to matter (simulated slides): a second panel.
     """
     panels = 1 if truth is None else 2
     figure = Figure(figsize=(_WIDTH_IN * panels, _WIDTH_IN), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
-    side_px0 = grid.tile_px0 or _smallest_step_px0(grid)
-    tiles = _paint(axes[0], grid, side_px0, attention * len(attention))
-    bar = figure.colorbar(tiles, ax=axes[0], shrink=0.8)
+    shares = attention.astype(np.float64) * len(attention)
+    top = max(float(np.quantile(shares, _CLIP_QUANTILE)), 1.0)
+    picture = _show(axes[0], grid, shares, top)
+    ends = "max" if shares.max() > top else "neither"
+    bar = figure.colorbar(picture, ax=axes[0], shrink=0.8, extend=ends)
     bar.set_label("attention (multiples of an even share)")
-    axes[0].set_title(title, fontsize=9)
+    axes[0].set_title(title, fontsize=9, parse_math=False)
+    if outline is not None:
+        _draw_around(axes[0], grid, outline)
     if truth is not None:
-        _paint(axes[1], grid, side_px0, truth.astype(np.float64))
+        _show(axes[1], grid, truth.astype(np.float64), 1.0)
         axes[1].set_title("truth: tiles of the niche", fontsize=9)
     return figure
 
 
-def _paint(
-    axes: Axes, grid: TileGrid, side_px0: float, values: Float[np.ndarray, " n_tiles"]
-) -> PatchCollection:
-    corners = grid.coords_px0
-    tiles = PatchCollection(
-        [Rectangle((float(x), float(y)), side_px0, side_px0) for x, y in corners],
+def paint_tiles(
+    grid: TileGrid, values: Float64[np.ndarray, " n_tiles"]
+) -> tuple[Float64[np.ndarray, "rows columns"], tuple[float, float, float, float]]:
+    """Paint tiles on an image of at most 1,200 cells a side.
+
+    Returns
+    -------
+    array
+        Mean value of the tiles that cover a cell; NaN where there is none.
+    tuple
+        left, right, bottom, top of the image in level-0 px (y downwards).
+    """
+    side_px0 = grid.tile_px0 or _smallest_step_px0(grid)
+    origin = grid.coords_px0.min(axis=0).astype(np.float64)
+    extent = grid.coords_px0.max(axis=0) - origin + side_px0
+    cell_px0 = max(side_px0 / _CELLS_A_SIDE, float(extent.max()) / _MOST_CELLS)
+    start = np.rint((grid.coords_px0 - origin) / cell_px0).astype(np.int64)
+    stop = np.rint((grid.coords_px0 - origin + side_px0) / cell_px0).astype(np.int64)
+    stop = np.maximum(stop, start + 1)
+    columns, rows = (int(n) for n in stop.max(axis=0))
+    total = _cover(start, stop, values, rows, columns)
+    count = np.rint(_cover(start, stop, np.ones(len(values)), rows, columns))
+    image = np.divide(total, count, out=np.full((rows, columns), np.nan), where=count > 0)
+    right, bottom = origin + np.array([columns, rows]) * cell_px0
+    return image, (float(origin[0]), float(right), float(bottom), float(origin[1]))
+
+
+def _cover(
+    start: np.ndarray, stop: np.ndarray, values: Float64[np.ndarray, " n"], rows: int, columns: int
+) -> Float64[np.ndarray, "rows columns"]:
+    """Add each value to all cells of its rectangle: corners first, then two cumulative sums."""
+    corners = np.zeros((rows + 1, columns + 1))
+    for x, y, sign in ((start, start, 1), (stop, start, -1), (start, stop, -1), (stop, stop, 1)):
+        np.add.at(corners, (y[:, 1], x[:, 0]), sign * values)
+    return corners.cumsum(axis=0).cumsum(axis=1)[:rows, :columns]
+
+
+def _show(
+    axes: Axes, grid: TileGrid, values: Float64[np.ndarray, " n_tiles"], top: float
+) -> AxesImage:
+    image, (left, right, bottom, high) = paint_tiles(grid, values)
+    unit, scale = _unit(grid)
+    axes.set_facecolor(_EMPTY)
+    picture = axes.imshow(
+        image,
         cmap=_COLOURS,
-        linewidth=0,
+        vmin=0,
+        vmax=top,
+        extent=(left * scale, right * scale, bottom * scale, high * scale),
+        interpolation="nearest",
     )
-    tiles.set_array(values)
-    axes.add_collection(tiles)
-    low, high = corners.min(axis=0), corners.max(axis=0) + side_px0
-    axes.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), aspect="equal")
-    axes.set_xlabel("x (level-0 px)")
-    axes.set_ylabel("y (level-0 px)")
-    return tiles
+    axes.set(xlabel=f"x ({unit})", ylabel=f"y ({unit})")
+    return picture
+
+
+def _draw_around(axes: Axes, grid: TileGrid, tiles: Bool[np.ndarray, " n_tiles"]) -> None:
+    image, (left, right, bottom, top) = paint_tiles(grid, tiles.astype(np.float64))
+    _, scale = _unit(grid)
+    inside = np.pad(np.nan_to_num(image) >= 0.5, 1)  # a rim, so that lines close at the border
+    height, width = (bottom - top) / image.shape[0], (right - left) / image.shape[1]
+    x = left + (np.arange(inside.shape[1]) - 0.5) * width
+    y = top + (np.arange(inside.shape[0]) - 0.5) * height
+    axes.contour(x * scale, y * scale, inside, levels=[0.5], colors=[_OUTLINE], linewidths=1.2)
+
+
+def _unit(grid: TileGrid) -> tuple[str, float]:
+    """Give the unit of the axes, and what level-0 px are multiplied by to reach it."""
+    if grid.mpp is None or grid.tile_px is None or grid.tile_px0 is None:
+        return "level-0 px", 1.0
+    mpp0 = grid.mpp * grid.tile_px / grid.tile_px0
+    return "mm", mpp0 / 1000
 
 
 def _smallest_step_px0(grid: TileGrid) -> float:
-    steps = [np.diff(np.unique(grid.coords_px0[:, axis])) for axis in (0, 1)]
-    found = np.concatenate(steps)
-    return float(found.min()) if len(found) else 1.0
+    steps = np.concatenate([np.diff(np.unique(grid.coords_px0[:, axis])) for axis in (0, 1)])
+    return float(steps.min()) if len(steps) else 1.0
