@@ -17,7 +17,7 @@ from momkd.checkpoint import CheckpointStore
 from momkd.config import Options
 from momkd.models.base import BagClassifier
 from momkd.storage import canonical_json, write_text
-from momkd.training import Fitted, FitOptions, fit
+from momkd.training import FitOptions, Fitted, fit
 from momkd.types import Bag, Dims, Losses, Output, Sample, SampleKey
 
 DIM = 6
