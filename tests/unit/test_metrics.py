@@ -62,16 +62,6 @@ def test_ranks_decide_auroc_and_order_decides_nothing(drawn, random) -> None:
     assert one == pytest.approx(other, nan_ok=True, abs=1e-5)
 
 
-@settings(max_examples=80, deadline=None)
-@given(rows, st.integers(0, 10**6))
-def test_weights_are_repetitions(drawn: list[tuple[int, int]], seed: int) -> None:
-    y, p = arrays(drawn)
-    weights = np.random.default_rng(seed).integers(0, 4, (5, len(y)))
-    found = metrics.auroc_weighted(y, p, weights.astype(float))
-    wanted = [metrics.auroc(np.repeat(y, w), np.repeat(p, w)) for w in weights]
-    assert found == pytest.approx(wanted, nan_ok=True)
-
-
 def test_hand_values() -> None:
     y = np.array([0, 0, 1, 1, 1])
     p = np.array([0.1, 0.6, 0.6, 0.8, 0.2])

@@ -54,22 +54,6 @@ def auroc(y_true: Labels, score: Scores) -> float:
     return float((ranks - n_yes * (n_yes + 1) / 2) / (n_yes * n_no))
 
 
-def auroc_weighted(
-    y_true: Labels, score: Scores, weights: Float[np.ndarray, "draws n"]
-) -> Float[np.ndarray, " draws"]:
-    """Give :func:`auroc` of many re-weightings of the same cases at once; NaN where undefined."""
-    order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
-    yes_first = (y_true[order] == 1).astype(np.float64)
-    drawn = weights[:, order]
-    yes = np.add.reduceat(drawn * yes_first, starts, axis=1)
-    no = np.add.reduceat(drawn * (1 - yes_first), starts, axis=1)
-    beaten = np.cumsum(no, axis=1) - no / 2
-    pairs = yes.sum(axis=1) * no.sum(axis=1)
-    won = (yes * beaten).sum(axis=1)
-    return np.divide(won, pairs, out=np.full(len(drawn), np.nan), where=pairs > 0)
-
-
 def auprc(y_true: Labels, score: Scores) -> float:
     """Give the average precision: mean over positives of the precision at their score.
 

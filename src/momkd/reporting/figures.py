@@ -17,7 +17,7 @@ from matplotlib.text import Text
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _SIDE_IN = 4.2
 _BINS = 8
-_LONGEST = 72
+_LONGEST = 48
 
 # folds and models differ in their numbers of cases, so the axes bear no common name
 Scores = tuple[Int64[np.ndarray, " _"], Float64[np.ndarray, " _"]]
