@@ -251,7 +251,7 @@ class _Loop:
         scored = score_placed(self.model, self.val, self.options.batch_size, self.fabric)
         cases = score_cases(scored)
         diagnostics = self.model.diagnostics()
-        row: dict[str, Any] = {"epoch": self.epoch, "lr": self._lr()}
+        row: dict[str, Any] = {"epoch": self.epoch, "lr": self.stepper.lr}
         row |= {name: total / n for name, (total, n) in self.sums.items()}
         is_best = self.watch.observe(
             self.epoch,
@@ -264,7 +264,7 @@ class _Loop:
         if is_best:
             self.best = copy.deepcopy(self.model.state_dict())
         self._heed_collapse(cases.spread, diagnostics)
-        self.stepper.set_lr(self._lr())
+        self.stepper.lr = self.options.lr * self.options.plateau_factor**self.watch.n_drops
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         self.stop_reason = self._reason_to_stop()
         self._tell(at_once=True)
@@ -357,9 +357,6 @@ class _Loop:
         if self.watch.n_since_best >= self.options.patience:
             return "patience"
         return "epochs" if self.epoch == self.n_epochs else None
-
-    def _lr(self) -> float:
-        return self.options.lr * self.options.plateau_factor**self.watch.n_drops
 
     def _plateau_patience(self) -> int | None:
         return self.options.plateau_patience if self.options.schedule == "plateau" else None

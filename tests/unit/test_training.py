@@ -148,6 +148,18 @@ def test_unbalanced_epoch_sees_each_sample_once() -> None:
     assert sorted(seen) == sorted(k.slide_id or k.case_id for k in train.keys)
 
 
+def test_every_step_has_its_own_randomness() -> None:
+    drawn: list[float] = []
+
+    class Drawing(Toy):
+        def losses(self, batch: Sequence[Sample]) -> Losses:
+            drawn.append(float(torch.rand(())))
+            return super().losses(batch)
+
+    _fit(build(Drawing), _options(epochs=3))
+    assert len(drawn) == len(set(drawn)) == 33
+
+
 def test_validation_hears_no_rna() -> None:
     poisoned = [
         Sample(case_id=s.case_id, label=s.label, bag=s.bag, rna=torch.full((4,), math.nan))

@@ -87,10 +87,15 @@ class Stepper:
                 self._model.after_step(losses)
         return figures
 
-    def set_lr(self, lr: float) -> None:
-        """Let the next steps use another learning rate."""
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    @lr.setter
+    def lr(self, value: float) -> None:
         for group in self._optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = value
 
     def state_dict(self) -> dict[str, Any]:
         """Give the optimiser's state."""
