@@ -113,7 +113,7 @@ def test_a_split_stays_what_it_was() -> None:
 
 
 def test_too_few_cases_of_a_class_name_the_largest_possible() -> None:
-    with pytest.raises(DataError, match=r"\[K03\].*positive has 4 .*folds.n: 4 is the largest"):
+    with pytest.raises(DataError, match=r"\[K03\].*positive has 4 .*folds.n: 4 at most"):
         make_folds(make_cohort(30, 4), FoldOptions(n=5), 0)
     assert len(make_folds(make_cohort(30, 4), FoldOptions(n=4), 0)) == 4
 
@@ -127,7 +127,7 @@ def test_too_few_to_stand_on_three_sides() -> None:
     # two positives: one is tested, and the other cannot both teach and decide
     with pytest.raises(DataError, match=r"\[K04\].*add cases"):
         make_folds(make_cohort(30, 2), FoldOptions(n=2), 0)
-    with pytest.raises(DataError, match=r"\[K04\].*folds.n: 3 is the largest"):
+    with pytest.raises(DataError, match=r"\[K04\].*folds.n: 3 at most"):
         make_folds(make_cohort(30, 3), FoldOptions(n=2), 0)
 
 
@@ -231,7 +231,9 @@ class TestReading:
                 self.read(path, allow_subset=allow_subset)
             (problem,) = caught.value.problems
             assert (problem.code, problem.row) == ("K01", len(rows) + 2)
-            assert f"case {leaked} stands in test (row" in problem.what
+            assert (
+                f"case {leaked} stands on two sides of fold 0 (seed 0): test (row" in problem.what
+            )
 
     def test_a_case_tested_twice(self, tmp_path: Path) -> None:
         case_id = self.folds[0].test[0]
@@ -258,8 +260,8 @@ class TestReading:
             self.read(path)
         whats = [p.what for p in caught.value.problems if p.code == "K09"]
         assert whats[0] == "case GHOST is not in the cohort"
-        assert whats[1].startswith("case P007 is in no row of fold 0 (seed 0), 1 (seed 0)")
-        assert whats[2] == "case P008 is in no row of fold 2 (seed 0)"
+        assert whats[1].startswith("misses case P007 in fold 0 (seed 0), 1 (seed 0)")
+        assert whats[2] == "misses case P008 in fold 2 (seed 0)"
         kept = self.read(path, allow_subset=True)
         assert not any(c in ("GHOST", "P007") for f in kept for c in (*f.train, *f.val, *f.test))
 
@@ -298,7 +300,7 @@ class TestReading:
             for s, f, x, side in self.slide_rows()
         ]
         path = write_table(tmp_path / "slides.csv", rows, "seed,fold,slide_id,split")
-        with pytest.raises(IntegrityError, match=r"\[K11\].*case P000 stands in"):
+        with pytest.raises(IntegrityError, match=r"\[K11\].*case P000 stands on two sides"):
             self.read(path)
 
     def test_an_unknown_slide(self, tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def _require_enough(cohort: Cohort, groups: Mapping[int, list[str]], n: int) -> 
         return
     largest = next((k for k in range(least, 1, -1) if _is_possible(least, k)), None)
     what = f"class {cohort.class_names[label]} has {least} cases with a slide, for {n} folds"
-    remedy = f"folds.n: {largest} is the largest possible" if largest else "add cases of that class"
+    remedy = f"folds.n: {largest} at most" if largest else "add cases of that class"
     if n > least:
         raise DataError.of("K03", "folds", what, remedy)
     what += ": one of its three sides would go without"

@@ -63,7 +63,9 @@ class SplitTable:
             for case_id, lines in sorted(places.items()):
                 if len(lines) > 1:
                     held = " and ".join(f"{side} (row {line})" for side, line in lines.items())
-                    what = f"case {case_id} stands in {held} of fold {fold}, seed {seed}"
+                    what = (
+                        f"case {case_id} stands on two sides of fold {fold} (seed {seed}): {held}"
+                    )
                     yield self._problem(code, what, "one side a case and fold", max(lines.values()))
 
     def of_another_cohort(self, cohort_digest: str) -> Iterator[Problem]:
@@ -71,7 +73,7 @@ class SplitTable:
         for row in self._rows:
             if row.cohort not in ("", cohort_digest):
                 what = (
-                    f"made for another version of the cohort (digest {row.cohort[:12]}, "
+                    f"made for another cohort or version of it (digest {row.cohort[:12]}, "
                     f"now {cohort_digest[:12]}): cases, labels or slides differ"
                 )
                 remedy = "make new folds, or set folds.allow_subset: true"
@@ -93,7 +95,7 @@ class SplitTable:
             named = {c for key, places in self._placed.items() if key[0] == seed for c in places}
             for case_id in self._with_slide:
                 if case_id in named and case_id not in tested:
-                    what = f"case {case_id} is tested in no fold of seed {seed}"
+                    what = f"case {case_id} is never tested (seed {seed})"
                     remedy = "test each case once a seed, or set folds.allow_subset: true"
                     yield self._problem("K02", what, remedy)
 
@@ -116,7 +118,7 @@ class SplitTable:
             absent = [key for key, places in sorted(self._placed.items()) if case_id not in places]
             if absent:
                 held = ", ".join(f"{fold} (seed {seed})" for seed, fold in absent)
-                what = f"case {case_id} is in no row of fold {held}"
+                what = f"misses case {case_id} in fold {held}"
                 yield self._problem("K09", what, _COMPLETE)
 
     def folds(self) -> tuple[Fold, ...]:
