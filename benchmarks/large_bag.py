@@ -12,7 +12,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -24,9 +24,8 @@ import torch
 
 from momkd import storage
 from momkd.data.graph import nearest_neighbours
-from momkd.models.base import SampleKey
 from momkd.models.table import build_model
-from momkd.types import Bag, Dims, Sample, TileGrid
+from momkd.types import Bag, Dims, Sample, SampleKey, TileGrid
 
 _TILE_PX0 = 512
 _MIB = 1 << 20
@@ -94,6 +93,16 @@ class Pair:
 
     def __getitem__(self, index: int) -> Sample:
         return self.samples[index]
+
+    def iterate(self, indices: Sequence[int]) -> Iterator[Sample]:
+        """Give samples in order."""
+        for index in indices:
+            yield self[index]
+
+    @property
+    def wait_s(self) -> float:
+        """Nothing is read."""
+        return 0.0
 
 
 def measure_training(task: Task) -> dict[str, Any]:
