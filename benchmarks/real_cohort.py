@@ -35,10 +35,10 @@ def commands(data: str, runs: Path) -> list[str]:
         config = f"{task.lower()}.yaml"
         lines += [
             f"momkd init --features {data}/features --clinical {data}/clinical.csv "
-            f"--rna {data}/rna.csv.gz --target {task} --positive 1 --negative 0 -o {config} --force",
+            f"--rna {data}/rna.csv.gz --target {task} --positive 1 --negative 0 "
+            f"-o {config} --force",
             f"momkd check -c {config}",
-            f"momkd crossval -c {config} --model {_MODELS} --seeds 3 "
-            f"-o {runs / task.lower()}",
+            f"momkd crossval -c {config} --model {_MODELS} --seeds 3 -o {runs / task.lower()}",
             f"momkd crossval -c {config} --model momkd:code --seeds 1 "
             f"-o {runs / task.lower()}-code",
         ]
@@ -85,7 +85,7 @@ def page(data: str, runs: Path) -> str:
     for task in _TASKS:
         folder = runs / task.lower()
         manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        counts = manifest["counts"]
+        counts = {row["what"]: row["n"] for row in manifest["counts"]}
         negative, positive = manifest["class_names"]
         machine = manifest["machine"]
         parts.append(

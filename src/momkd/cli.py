@@ -43,7 +43,10 @@ def _common(
     quiet: Annotated[bool, typer.Option(help="Print results and refusals only.")] = False,
 ) -> None:
     _state["debug"] = debug
-    _state["quiet"] = quiet
+    if quiet:
+        from momkd.workflows.console import set_quiet
+
+        set_quiet(True)
 
 
 @app.command()
@@ -231,14 +234,11 @@ def doctor() -> None:
         typer.echo(f"{'ok' if f.well else '--'}  {f.what:<{width}}  {f.state}{mend}")
 
 
-_state: dict[str, bool] = {"debug": False, "quiet": False}
+_state: dict[str, bool] = {"debug": False}
 
 
 def _with_problems(folder: Path, work: Callable[[], Any]) -> Any:
     """Leave ``problems.csv`` in an output folder that exists, when the work is refused."""
-    from momkd.workflows.console import set_quiet
-
-    set_quiet(_state["quiet"])
     try:
         return work()
     except MomkdError as error:

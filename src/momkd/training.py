@@ -223,6 +223,7 @@ class _Loop:
         """Let the model start from data, and save that start."""
         torch.manual_seed(derive_seed(self.seed, Purpose.PREPARE))
         self.model.prepare(self.train)
+        self.notes += self.model.start_notes
         self.is_prepared = True
         self._save()
 

@@ -159,6 +159,57 @@ def test_external_cohort_is_scored_once_and_must_be_new(
     refused(same, 3, "[P12]", "taught the models")
 
 
+def test_a_table_of_predictions_is_scored(finished_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    labels = [0, 0, 1, 1, 0, 1]
+    table = pd.DataFrame({"case_id": list("abcdef"), "y_true": labels})
+    table["prob_positive"] = [0.1, 0.4, 0.35, 0.8, 0.2, 0.9]
+    table.insert(2, "prob_negative", 1 - table["prob_positive"])
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    answer = momkd("evaluate", run, "--predictions", tmp_path / "mine.csv")
+    assert answer.code == 0, answer.err
+    metrics = json.loads((run / "evaluation-mine" / "metrics.json").read_text())
+    auroc = metrics["models"]["mine"]["mean_over_folds"]["auroc"]["value"]
+    assert auroc == pytest.approx(8 / 9)
+    table.drop(columns="y_true").to_csv(tmp_path / "bare.csv", index=False)
+    refused(momkd("evaluate", run, "--predictions", tmp_path / "bare.csv"), 3, "[P17]", "y_true")
+
+
+def test_what_cannot_be_predicted_is_refused(
+    finished_run: Path, cohort: Path, tmp_path: Path
+) -> None:
+    features = cohort / "features"
+    out = ("-o", tmp_path / "p.csv")
+    refused(momkd("predict", "--model", cohort, features, *out), 3, "[P13]", "neither")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused(momkd("predict", "--model", finished_run, empty, *out), 3, "[P09]", "no feature")
+    refused(momkd("predict", "--model", finished_run, features, *out, "--only", "wikg"), 3, "[P15]")
+    slide = sorted(features.iterdir())[0]
+    with h5py.File(slide, "r+") as file:
+        file["features"].attrs["encoder"] = "another"
+    refused(momkd("predict", "--model", finished_run, slide, *out), 3, "[P01]", "another")
+    assert not (tmp_path / "p.csv").exists()
+    broken = tmp_path / "broken"
+    shutil.copytree(finished_run, broken)
+    weights = next(broken.rglob("model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-100])
+    refused(momkd("predict", "--model", broken, features, *out), 5, "[C13]", "SHA-256")
+    shutil.rmtree(weights.parent)
+    refused(momkd("predict", "--model", broken, features, *out), 3, "[P10]", "missing")
+
+
+def test_inspect_names_what_it_finds(cohort: Path, tmp_path: Path) -> None:
+    slide = sorted((cohort / "features").iterdir())[0]
+    bad = tmp_path / "bad.h5"
+    bad.write_text("<html>")
+    answer = momkd("inspect", slide, cohort / "rna.csv.gz", bad)
+    refused(answer, 3, "[F03]", "HTML")
+    assert "layout: trident" in answer.out
+    assert "60 genes" in answer.out
+
+
 def test_slides_of_few_tiles_train_and_predict(cohort: Path, tmp_path: Path) -> None:
     files = sorted((cohort / "features").iterdir())
     for path, n_tiles in zip(files, [1, 2, 8, 9] * 4, strict=False):

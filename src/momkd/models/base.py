@@ -35,6 +35,9 @@ class BagClassifier(nn.Module):
     needs_coordinates: ClassVar[bool] = False
     training_only: ClassVar[tuple[str, ...]] = ()
 
+    start_notes: tuple[str, ...] = ()
+    """What :meth:`prepare` found worth saying to the user."""
+
     def __init__(self, dims: Dims, options: config.Options) -> None:
         super().__init__()
         self.dims = dims

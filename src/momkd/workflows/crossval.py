@@ -1,7 +1,10 @@
 """``momkd crossval``: every model on every fold of every seed, resumable, in one run folder."""
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from momkd.data.cohort import cohort_digest
 from momkd.data.folds import describe_folds, make_folds, read_folds, write_folds
@@ -86,22 +89,19 @@ def crossval(
             for choice in choices
             for fold in splits
         ]
-        write_manifest_of_run(
-            folder,
-            {
-                "task": cohort.task,
-                "class_names": list(cohort.class_names),
-                "cohort": cohort_digest(cohort),
-                "models": _all_models(folder, [c.label for c in choices]),
-                "jobs": _all_jobs(folder, [str(j.folder.relative_to(folder)) for j in jobs]),
-                "folds": describe_folds(splits, cohort),
-                "counts": audited.audit.counts(),
-                "notes": list(audited.notes),
-                "settings": settings.shared_digest(),
-            },
-        )
+        manifest = {
+            "models": _with_earlier(folder, "models", [c.label for c in choices]),
+            "jobs": _with_earlier(
+                folder, "jobs", [str(j.folder.relative_to(folder)) for j in jobs]
+            ),
+            **describe_cohort(audited, splits, settings),
+        }
+        write_manifest_of_run(folder, manifest)
         run_open_jobs(jobs, cohort, settings, workers)
-        gather_predictions(folder, [folder / j for j in _all_jobs(folder, [])])
+        done = [folder / j for j in manifest["jobs"]]
+        manifest["training_notes"] = tell_training_notes(done)
+        write_manifest_of_run(folder, manifest)
+        gather_predictions(folder, done)
         evaluate(folder)
     require_few_skipped(audited.audit.n_skipped, audited.audit.n_listed, max_skip)
     return folder
@@ -118,6 +118,34 @@ def run_open_jobs(
     say(f"{len(todo)} of {len(jobs)} trainings to do, {n_workers} at a time")
     with job_board(len(jobs), len(jobs) - len(todo)) as board:
         run_jobs(todo, cohort, settings, n_workers=n_workers, watcher=board)
+
+
+def describe_cohort(
+    audited: AuditedCohort, splits: Sequence[Fold], settings: Settings
+) -> dict[str, Any]:
+    """Give what ``run.json`` says of the data."""
+    cohort = audited.audit.cohort
+    return {
+        "task": cohort.task,
+        "class_names": list(cohort.class_names),
+        "cohort": cohort_digest(cohort),
+        "folds": describe_folds(splits, cohort),
+        "counts": [{"what": k, "n": n} for k, n in audited.audit.counts().items()],
+        "notes": list(audited.notes),
+        "settings": settings.shared_digest(),
+    }
+
+
+def tell_training_notes(folders: Sequence[Path]) -> list[str]:
+    """Say what trainings noted (fewer genes than asked, say), each note once with its count."""
+    counts: Counter[str] = Counter()
+    for folder in folders:
+        done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+        counts.update(done.get("notes", []))
+    told = [f"{note} ({n} of {len(folders)} trainings)" for note, n in counts.most_common(10)]
+    for note in told:
+        say(note)
+    return told
 
 
 def make_all_folds(
@@ -160,13 +188,6 @@ def _audit(folder: Path, settings: Settings, workers: int | None) -> AuditedCoho
     return audited
 
 
-def _all_models(folder: Path, now: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys([*_earlier(folder, "models"), *now]))
-
-
-def _all_jobs(folder: Path, now: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys([*_earlier(folder, "jobs"), *now]))
-
-
-def _earlier(folder: Path, key: str) -> list[str]:
-    return read_run(folder)[key] if (folder / "run.json").exists() else []
+def _with_earlier(folder: Path, key: str, now: Sequence[str]) -> list[str]:
+    earlier = read_run(folder)[key] if (folder / "run.json").exists() else []
+    return list(dict.fromkeys([*earlier, *now]))

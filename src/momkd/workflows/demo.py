@@ -129,7 +129,8 @@ def _report(folder: Path, run: Path, new: Path) -> DemoReport:
         read_run(run),
         metrics,
         average_slides(read_predictions(run)),
-        run_folder=run,
+        dropped=run / "dropped.csv",
+        configuration=run / "config.yaml",
         extra_tables={"AUROC against what can be known (simulated)": rows},
         attention=_attention_figure(folder, new, truth),
     )

@@ -15,7 +15,7 @@ from momkd.evaluation.metrics import calibration_intercept, calibration_slope
 from momkd.evaluation.summary import METRICS, FoldScores, summarise_folds, weighted_metrics
 from momkd.storage import write_json, write_text
 from momkd.types import Cohort
-from momkd.workflows.audit import audit_cohort
+from momkd.workflows.audit import AuditedCohort, audit_cohort
 from momkd.workflows.predict import load_ensembles
 from momkd.workflows.run_folder import describe_machine, read_predictions, read_run
 from momkd.workflows.run_report import write_run_report
@@ -61,20 +61,33 @@ def evaluate(
     """
     folder = Path(run)
     manifest = read_run(folder)
+    dropped = folder / "dropped.csv"
     if external is not None:
-        table, notes = _predict_external(folder, Path(external))
+        table, audited = _predict_external(folder, Path(external))
         target = folder / f"external-{Path(external).stem}"
         write_text(target / "predictions.csv", table.to_csv(index=False, lineterminator="\n"))
+        audited.audit.write(target)
+        dropped = target / "dropped.csv"
+        notes = _notes_of_external(audited.audit.cohort)
+        counts = [{"what": k, "n": n} for k, n in audited.audit.counts().items()]
+        manifest |= {"counts": counts, "notes": audited.notes, "folds": []}
     elif predictions is not None:
         table, notes = _read_table(Path(predictions)), []
         target = folder / f"evaluation-{Path(predictions).stem}"
     else:
-        table, notes = read_predictions(folder), []
+        table, notes = _require_tests(folder, read_predictions(folder)), []
         target = folder
     metrics = score_table(table, manifest["task"], manifest["class_names"])
     metrics["notes"] += notes
     write_json(target / "metrics.json", metrics)
-    write_run_report(target, manifest, metrics, average_slides(table), run_folder=folder)
+    write_run_report(
+        target,
+        manifest,
+        metrics,
+        average_slides(table),
+        dropped=dropped,
+        configuration=folder / "config.yaml",
+    )
     return target
 
 
@@ -158,7 +171,14 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table.assign(**{k: v for k, v in defaults.items() if k not in table.columns})
 
 
-def _predict_external(run: Path, config: Path) -> tuple[pd.DataFrame, list[str]]:
+def _require_tests(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
+    if not (table["split"] == "test").any():
+        what = "holds no test predictions: momkd train leaves no case to score"
+        raise DataError.of("P14", str(folder), what, "score a momkd crossval, or --external")
+    return table
+
+
+def _predict_external(run: Path, config: Path) -> tuple[pd.DataFrame, AuditedCohort]:
     settings = load_settings([config])
     audited = audit_cohort(settings.data)
     cohort = audited.audit.cohort
@@ -175,12 +195,15 @@ def _predict_external(run: Path, config: Path) -> tuple[pd.DataFrame, list[str]]
                 row |= {"seed": 0, "fold": 0, "y_true": case.label}
                 row |= {f"prob_{c}": v for c, v in zip(cohort.class_names, p, strict=True)}
                 rows.append(row | {"threshold": ensemble.threshold})
+    return pd.DataFrame(rows), audited
+
+
+def _notes_of_external(cohort: Cohort) -> list[str]:
     share = float(np.mean([c.label for c in cohort.cases if c.slide_ids]))
-    notes = [
+    return [
         f"external cohort: {share:.1%} positive; thresholds as chosen on validation, not re-fitted",
         "one ensemble of all fold models, scores averaged: one interval, no SD over models",
     ]
-    return pd.DataFrame(rows), [*notes, *audited.notes]
 
 
 def _require_external(run: Path, cohort: Cohort, class_names: Sequence[str], has_seen: Any) -> None:

@@ -77,8 +77,13 @@ def run_fold(
     rows = [_row(job, card, scored, "val") for scored in val]
     rows += [_row(job, card, scored, "test") for scored in _score_test(job, cohort, settings)]
     write_text(job.folder / "predictions.csv", _table(rows))
-    done = {"best_epoch": fitted.best_epoch, "epochs": fitted.epochs_run}
-    write_json(job.folder / "done.json", done | {"stop_reason": fitted.stop_reason})
+    done = {
+        "best_epoch": fitted.best_epoch,
+        "epochs": fitted.epochs_run,
+        "stop_reason": fitted.stop_reason,
+        "notes": [*(panel.notes if panel else ()), *fitted.notes],
+    }
+    write_json(job.folder / "done.json", done)
     shutil.rmtree(job.folder / "checkpoint", ignore_errors=True)
 
 

@@ -27,7 +27,8 @@ class JobBoard:
         fraction = progress.epoch + progress.step / max(progress.n_steps, 1)
         best = "" if progress.best_score is None else f", best val {progress.best_score:.3f}"
         rate = f"{progress.samples_per_s:.0f} samples/s, data wait {progress.wait_share:.0%}"
-        text = f"{job.name}: {rate}{best}"
+        left = "" if progress.eta_s is None else f", at most {progress.eta_s / 60:.0f} min"
+        text = f"{job.name}: {rate}{best}{left}"
         self._bars.update(self._tasks[job.name], completed=fraction, description=text)
 
     def finished(self, job: FoldJob) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
+from momkd.evaluation.summary import METRICS
 from momkd.reporting.figures import draw_calibration, draw_roc
 from momkd.reporting.report import Picture, Report, write_report
 from momkd.workflows.scored_cases import fold_scores
@@ -29,7 +30,8 @@ def write_run_report(
     metrics: Mapping[str, Any],
     cases: pd.DataFrame,
     *,
-    run_folder: Path,
+    dropped: Path,
+    configuration: Path,
     extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     attention: Figure | None = None,
 ) -> Path:
@@ -43,8 +45,8 @@ def write_run_report(
         Content of ``run.json`` and ``metrics.json``.
     cases
         Case-level scores: model, seed, fold, case_id, y_true, probability, threshold.
-    run_folder
-        Where ``dropped.csv`` and ``config.yaml`` lie.
+    dropped, configuration
+        The ``dropped.csv`` and ``config.yaml`` of the cohort in question.
     extra_tables, attention
         Shown beside the rest.
 
@@ -91,13 +93,13 @@ def write_run_report(
         notes=metrics["notes"],
         extra_tables=extra_tables or {},
         pictures=pictures,
-        flow=[{"what": k, "n": v} for k, v in manifest["counts"].items()],
-        dropped=_dropped(run_folder / "dropped.csv"),
+        flow=manifest["counts"],
+        dropped=_dropped(dropped),
         folds=manifest["folds"],
         per_fold=[
             {"model": name} | row for name, e in metrics["models"].items() for row in e["per_fold"]
         ],
-        configuration=_configuration(run_folder / "config.yaml"),
+        configuration=_configuration(configuration),
         provenance=_provenance(manifest),
         limits=_LIMITS,
     )
@@ -113,13 +115,14 @@ def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("models", ", ".join(manifest["models"])),
         ("protocol", "cross-validation by case, stratified; test cases scored once"),
         *[("data", note) for note in manifest["notes"]],
+        *[("training", note) for note in manifest.get("training_notes", ())],
     ]
 
 
 def _result(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
     row = {"model": name, "cases": str(entry["n_cases"]), "fits": str(entry["n_fits"])}
-    for key, found in entry["mean_over_folds"].items():
-        row[key] = _with_interval(found)
+    for key in METRICS:
+        row[key] = _with_interval(entry["mean_over_folds"][key])
     row["calibration slope (pooled)"] = _with_interval(entry["pooled"]["calibration_slope"])
     return row
 

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from momkd.data.cohort import cohort_digest
 from momkd.data.folds import hold_out
 from momkd.storage import lock_folder
 from momkd.workflows.audit import audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files, say
-from momkd.workflows.crossval import run_open_jobs
+from momkd.workflows.crossval import describe_cohort, run_open_jobs, tell_training_notes
 from momkd.workflows.fold_job import FoldJob, require_trainable
 from momkd.workflows.run_folder import claim_config, write_manifest_of_run
 from momkd.workflows.settings import load_settings, parse_models
@@ -61,18 +60,11 @@ def train(
         require_trainable(choice, audit.cohort)
         fold = hold_out(audit.cohort, settings.folds, seed)
         job = FoldJob(choice=choice, seed=seed, fold=fold, folder=folder)
-        write_manifest_of_run(
-            folder,
-            {
-                "task": audit.cohort.task,
-                "class_names": list(audit.cohort.class_names),
-                "cohort": cohort_digest(audit.cohort),
-                "model": choice.label,
-                "counts": audit.counts(),
-                "notes": list(audited.notes),
-                "settings": settings.shared_digest(),
-            },
-        )
+        manifest = {"models": [choice.label], "jobs": []}
+        manifest |= describe_cohort(audited, [fold], settings)
+        write_manifest_of_run(folder, manifest)
         run_open_jobs([job], audit.cohort, settings, 1)
+        manifest["training_notes"] = tell_training_notes([folder])
+        write_manifest_of_run(folder, manifest)
     require_few_skipped(audit.n_skipped, audit.n_listed, max_skip)
     return folder / "predictor"
