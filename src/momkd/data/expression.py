@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 from numpy.typing import NDArray
 
 from momkd.data.barcodes import parse_barcode
-from momkd.data.delimited import TextTable, find_column, read_table
+from momkd.data.delimited import TextTable, find_column, is_blank, read_table
 from momkd.errors import DataError, Problem, Problems
 from momkd.types import Expression
 
@@ -187,27 +187,28 @@ def _numbers(
         values = np.array([[_value(c) for c in row] for row in cells], dtype=np.float64)
     with np.errstate(over="ignore"):
         narrow = values.astype(np.float32)
-    bad = np.argwhere(~np.isfinite(narrow))
-    missing = [p for p in bad if cells[tuple(p)].strip().casefold() in ("", "na", "nan", "n/a")]
-    unreadable = len(bad) - len(missing)
-    if unreadable:
-        row, column = next(p for p in bad.tolist() if p not in [m.tolist() for m in missing])
+    bad = ~np.isfinite(narrow)
+    blank = bad.copy()
+    blank[bad] = [is_blank(str(c)) for c in cells[bad]]
+    unreadable, missing = np.argwhere(bad & ~blank), np.argwhere(blank)
+    if len(unreadable):
+        row, column = unreadable[0].tolist()
         cell = cells[row, column]
         hint = "decimal comma" if re.match(r"^-?\d+,\d+$", cell) else "a number is wanted"
         problems.add(
             Problem(
                 code="O17",
                 where=str(table.path),
-                what=f"{unreadable} cells are no numbers (first: {cell!r})",
+                what=f"{len(unreadable)} cells are no numbers (first: {cell!r})",
                 remedy=f"{hint}: mend it",
                 row=row + 2,
                 column=genes[column],
                 value=cell,
             )
         )
-    if missing:
+    if len(missing):
         row, column = missing[0].tolist()
-        n_genes = len({int(p[1]) for p in missing})
+        n_genes = len(np.unique(missing[:, 1]))
         what = f"{len(missing)} values are missing in {n_genes} genes (first: case {ids[row]})"
         remedy = "remove these genes or cases; nothing is imputed across folds"
         problems.add(
