@@ -128,6 +128,27 @@ def test_all_faults_of_the_cells_are_told_with_their_place(tmp_path: Path) -> No
     assert (by_code["O06"].row, by_code["O06"].column) == (6, "TP53")
 
 
+def test_lines_are_counted_as_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("case_id,A,B\n\na,1.5,-2\n,,\n\nb,x,4\n")
+    with pytest.raises(DataError, match="O17") as refused:
+        read_expression(path)
+    assert refused.value.problems[0].row == 6
+    path.write_text("gene,TCGA-AA-0001,TCGA-AA-0002\nTP53,1,2\nERBB2,3,oops\n")
+    with pytest.raises(DataError, match="O17") as refused:
+        read_expression(path)
+    problem = refused.value.problems[0]
+    assert (problem.row, problem.column) == (3, "TCGA-AA-0002")
+
+
+def test_damaged_gzip_is_one_clear_line(tmp_path: Path) -> None:
+    whole = gzip.compress(frame().to_csv(index=False).encode() * 20)
+    for content in (whole[:60], whole[:40] + b"\x00\x55\xff" * 9 + whole[67:]):
+        (tmp_path / "a.csv.gz").write_bytes(content)
+        with pytest.raises(DataError, match="O16"):
+            read_expression(tmp_path / "a.csv.gz")
+
+
 def test_summary_rows_of_counters_are_left_out(tmp_path: Path) -> None:
     turned = frame(np.abs(VALUES)).set_index("case_id").T.reset_index(names="gene_id")
     turned.loc[len(turned)] = ["N_unmapped", *[5] * 6]

@@ -132,11 +132,11 @@ def read_clinical(path: Path, target: TargetOptions, columns: ColumnOptions) -> 
     for i, case_id in enumerate(cases):
         if is_blank(case_id):
             what = "a row without case id"
-            problems.add(Problem(code="L05", where=str(path), what=what, row=i + 2))
+            problems.add(Problem(code="L05", where=str(path), what=what, row=table.lines[i]))
         else:
             places[case_id].append(i)
     notes: list[str] = []
-    rows = [_row(path, c, p, labels, slides, sites, problems) for c, p in places.items()]
+    rows = [_row(table, c, p, labels, slides, sites, problems) for c, p in places.items()]
     _require_owner(path, rows, problems)
     problems.refuse(DataError)
     n_equal = _equal_rows(places, slides)
@@ -150,7 +150,7 @@ def read_clinical(path: Path, target: TargetOptions, columns: ColumnOptions) -> 
 
 
 def _row(
-    path: Path,
+    table: TextTable,
     case_id: str,
     places: Sequence[int],
     labels: Sequence[tuple[int | None, str | None]],
@@ -158,6 +158,7 @@ def _row(
     sites: Sequence[str],
     problems: Problems,
 ) -> ClinicalRow:
+    where = str(table.path)
     stated = {labels[i][0] for i in places if labels[i][0] is not None}
     if len(stated) > 1:
         one_slide = len({slides[i] for i in places}) == 1
@@ -165,12 +166,12 @@ def _row(
         what = f"case {case_id} is both positive and negative"
         remedy = "one label a case: mend the table"
         problems.add(
-            Problem(code=code, where=str(path), what=what, remedy=remedy, row=places[-1] + 2)
+            Problem(code=code, where=where, what=what, remedy=remedy, row=table.lines[places[-1]])
         )
     named_sites = {sites[i] for i in places if not is_blank(sites[i])}
     if len(named_sites) > 1:
         what = f"case {case_id} stands at several sites ({', '.join(sorted(named_sites))})"
-        problems.add(Problem(code="L06", where=str(path), what=what, row=places[-1] + 2))
+        problems.add(Problem(code="L06", where=where, what=what, row=table.lines[places[-1]]))
     owned = [s.strip() for i in places for s in slides[i].split(";") if not is_blank(s)]
     label = next(iter(stated)) if len(stated) == 1 else None
     return ClinicalRow(

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +15,12 @@ BLANK = frozenset({"", "na", "n/a", "nan", "none", "null", "."})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextTable:
-    """A table as text; row i of ``rows`` is line i + 2 of the file."""
+    """A table as text; ``lines`` holds the line of the file that each row stands on."""
 
     path: Path
     columns: tuple[str, ...]
     rows: list[list[str]]
+    lines: list[int]
 
     def column(self, name: str) -> list[str]:
         """Give a column, trimmed."""
@@ -32,7 +34,7 @@ def read_table(path: Path) -> TextTable:
     Raises
     ------
     DataError
-        O16 it cannot be read, is empty, or has rows of another length; O13/L12 never here.
+        O16 it cannot be read, is empty, or has rows of another length.
     """
     text = _decode(path, _content(path))
     head = text[: text.find("\n")] if "\n" in text else text
@@ -45,14 +47,15 @@ def read_table(path: Path) -> TextTable:
     except csv.Error as error:
         raise DataError.of("O16", str(path), f"cannot be parsed: {error}") from None
     columns = tuple(c.strip() for c in lines[0])
-    rows = [line for line in lines[1:] if line]
-    if not rows:
+    numbered = [(n, row) for n, row in enumerate(lines[1:], start=2) if any(map(str.strip, row))]
+    if not numbered:
         raise DataError.of("O16", str(path), "holds a header and no row", "check the export")
-    for number, row in enumerate(lines[1:], start=2):
-        if row and len(row) != len(columns):
+    for number, row in numbered:
+        if len(row) != len(columns):
             what = f"line {number} has {len(row)} cells, the header {len(columns)}"
             raise DataError.of("O16", str(path), what, "check quotes and decimal commas")
-    return TextTable(path=path, columns=columns, rows=rows)
+    rows = [row for _, row in numbered]
+    return TextTable(path=path, columns=columns, rows=rows, lines=[n for n, _ in numbered])
 
 
 def is_blank(cell: str) -> bool:
@@ -74,7 +77,7 @@ def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
         return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         what = f"cannot be read: {getattr(error, 'strerror', None) or error}"
         raise DataError.of("O16", str(path), what, "check the path and the file") from None
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ _LINEAR = ("counts", "tpm", "rsem")
 _SHOWN = 3
 
 Cells = Shaped[np.ndarray, "n_cases n_genes"]
+Place = Callable[[int, int], tuple[int, str]]
+"""Where a cell (case, gene) stands in the file: line and column."""
 
 
 def read_expression(
@@ -65,7 +67,7 @@ def read_expression(
     """
     table = read_table(path)
     notes: list[str] = []
-    ids, genes, cells = _orient(table, notes)
+    ids, genes, cells, place = _orient(table, notes)
     problems = Problems()
     if target_column is not None and target_column.casefold() in {g.casefold() for g in genes}:
         what = f"holds the label column {target_column!r} among the genes"
@@ -75,7 +77,7 @@ def read_expression(
         what = f"{len(dates)} gene names were turned into dates ({', '.join(dates[:_SHOWN])})"
         remedy = "restore the symbols, for example SEPTIN2, MARCHF1"
         problems.add(Problem(code="O10", where=str(path), what=what, remedy=remedy))
-    values = _numbers(table, ids, genes, cells, problems)
+    values = _numbers(path, cells, place, problems)
     problems.refuse(DataError)
     genes, values = _strip_versions(genes, values, notes)
     genes, values = _collapse_genes(path, genes, values, duplicate_genes, notes)
@@ -95,7 +97,7 @@ def read_expression(
     return expression, notes
 
 
-def _orient(table: TextTable, notes: list[str]) -> tuple[list[str], list[str], Cells]:
+def _orient(table: TextTable, notes: list[str]) -> tuple[list[str], list[str], Cells, Place]:
     """Bring cases into rows; drop what is not expression; say so."""
     columns, path = table.columns, table.path
     case_column = find_column(columns, CASE_COLUMNS)
@@ -119,12 +121,16 @@ def _orient(table: TextTable, notes: list[str]) -> tuple[list[str], list[str], C
     kept = _expression_columns(table, case_column or columns[0], suffixed, notes)
     cells = np.array([[row[i] for i in kept] for row in table.rows], dtype=np.str_)
     genes = [columns[i].removesuffix(_SUFFIX) for i in kept]
-    return ids, genes, cells.reshape(len(ids), len(genes))
+
+    def place(case: int, gene: int) -> tuple[int, str]:
+        return table.lines[case], columns[kept[gene]]
+
+    return ids, genes, cells.reshape(len(ids), len(genes)), place
 
 
 def _turn(
     table: TextTable, first: list[str], notes: list[str]
-) -> tuple[list[str], list[str], Cells]:
+) -> tuple[list[str], list[str], Cells, Place]:
     text_columns = [
         i
         for i, name in enumerate(table.columns)
@@ -137,7 +143,11 @@ def _turn(
     places = [i for i in range(len(table.columns)) if i not in text_columns]
     cells = np.array([[table.rows[r][i] for r in rows] for i in places], dtype=np.str_)
     ids = [table.columns[i] for i in places]
-    return ids, [first[r] for r in rows], cells.reshape(len(ids), len(rows))
+
+    def place(case: int, gene: int) -> tuple[int, str]:
+        return table.lines[rows[gene]], ids[case]
+
+    return ids, [first[r] for r in rows], cells.reshape(len(ids), len(rows)), place
 
 
 def _expression_columns(
@@ -161,9 +171,8 @@ def _expression_columns(
 
 
 def _has_numbers(table: TextTable, column: int) -> bool:
-    """Say whether most of a column's first cells read as numbers: text columns are clinical."""
-    cells = [row[column].strip() for row in table.rows[:50]]
-    return sum(_is_number(c) for c in cells) * 2 > len(cells)
+    """Say whether any of a column's first cells reads as a number: text columns are clinical."""
+    return any(_is_number(row[column].strip()) for row in table.rows[:50])
 
 
 def _is_number(cell: str) -> bool:
@@ -174,13 +183,7 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _numbers(
-    table: TextTable,
-    ids: Sequence[str],
-    genes: Sequence[str],
-    cells: Cells,
-    problems: Problems,
-) -> NDArray[np.float32]:
+def _numbers(path: Path, cells: Cells, place: Place, problems: Problems) -> NDArray[np.float32]:
     try:
         values = cells.astype(np.float64)
     except ValueError:
@@ -192,33 +195,33 @@ def _numbers(
     blank[bad] = [is_blank(str(c)) for c in cells[bad]]
     unreadable, missing = np.argwhere(bad & ~blank), np.argwhere(blank)
     if len(unreadable):
-        row, column = unreadable[0].tolist()
-        cell = cells[row, column]
+        first = tuple(unreadable[0].tolist())
+        cell, (row, column) = str(cells[first]), place(*first)
         hint = "decimal comma" if re.match(r"^-?\d+,\d+$", cell) else "a number is wanted"
         problems.add(
             Problem(
                 code="O17",
-                where=str(table.path),
+                where=str(path),
                 what=f"{len(unreadable)} cells are no numbers (first: {cell!r})",
                 remedy=f"{hint}: mend it",
-                row=row + 2,
-                column=genes[column],
+                row=row,
+                column=column,
                 value=cell,
             )
         )
     if len(missing):
-        row, column = missing[0].tolist()
+        row, column = place(*missing[0].tolist())
         n_genes = len(np.unique(missing[:, 1]))
-        what = f"{len(missing)} values are missing in {n_genes} genes (first: case {ids[row]})"
+        what = f"{len(missing)} values are missing in {n_genes} genes (the first is named)"
         remedy = "remove these genes or cases; nothing is imputed across folds"
         problems.add(
             Problem(
                 code="O06",
-                where=str(table.path),
+                where=str(path),
                 what=what,
                 remedy=remedy,
-                row=row + 2,
-                column=genes[column],
+                row=row,
+                column=column,
             )
         )
     return narrow
