@@ -50,12 +50,13 @@ def _kill_until(
     """
     rng = random.Random(n_kills)
     struck, n_runs = 0, 1
-    for _ in range(6 * n_kills):
+    for _ in range(8 * n_kills):
         run = folder / f"run{n_runs}"
         process = _start(config, run)
-        time.sleep(rng.uniform(0.35, 0.95) * whole_s)
+        if _wait_for_training(process, run):
+            time.sleep(rng.uniform(0.0, whole_s / 6))
         if process.poll() is None:
-            struck += any(run.rglob("checkpoint"))
+            struck += 1
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
         else:
@@ -66,6 +67,23 @@ def _kill_until(
     assert struck == n_kills, f"only {struck} kills struck a training"
     _finish(_start(config, folder / f"run{n_runs}"), folder / f"run{n_runs}", expected)
     return n_runs
+
+
+def _wait_for_training(process: subprocess.Popen[str], run: Path) -> bool:
+    """Wait until this very process has written a checkpoint; False if it ends before."""
+
+    def newest_ns() -> int:
+        return max((p.stat().st_mtime_ns for p in run.rglob("state.ckpt")), default=0)
+
+    before = newest_ns()
+    while process.poll() is None:
+        try:
+            if newest_ns() > before:
+                return True
+        except FileNotFoundError:  # a fold ended while we looked
+            return True
+        time.sleep(0.02)
+    return False
 
 
 @pytest.fixture(scope="module")

@@ -1,50 +1,35 @@
 """Clinical tables: which case has which slides, which label, and which site."""
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
-
-from pydantic import Field, field_validator
 
 from momkd.config import Options
-from momkd.data.delimited import TextTable, find_column, is_blank, read_table
-from momkd.data.expression import CASE_COLUMNS
+from momkd.data.barcodes import parse_barcode
+from momkd.data.delimited import (
+    CASE_COLUMNS,
+    SITE_COLUMNS,
+    SLIDE_COLUMNS,
+    TextTable,
+    find_column,
+    is_blank,
+    read_table,
+)
+from momkd.data.hdf5 import slide_id_of
+from momkd.data.target import Stated, TargetOptions, count_values, normalise, read_labels
 from momkd.errors import DataError, Problem, Problems
 
-SLIDE_COLUMNS = ("slide_id", "slide", "filename", "image_id", "wsi", "slide_name")
-SITE_COLUMNS = ("site", "tissue_source_site", "tss", "center", "centre", "institution", "hospital")
-_SURVIVAL = ("survival", "days_to", "os_time", "pfs", "_time", "months", "futime")
-_MANY_VALUES = 10
-
-
-class TargetOptions(Options):
-    """What the label column is called and what its values mean.
-
-    Compared as text, trimmed, whatever the case; 1, 1.0 and true are one value. A blank cell is
-    unknown. Any other value must stand under ``exclude``, where it is unknown too.
-    """
-
-    column: str
-    positive: list[str] = Field(min_length=1)
-    negative: list[str] = Field(min_length=1)
-    exclude: list[str] = Field(default_factory=list)
-
-    @field_validator("positive", "negative", "exclude", mode="before")
-    @classmethod
-    def _as_list(cls, value: Any) -> Any:
-        values = value if isinstance(value, list | tuple) else [value]
-        return [str(v) for v in values]
-
-    @property
-    def class_names(self) -> tuple[str, str]:
-        """Words for the classes: the values themselves, unless they are mere codes."""
-        names = self.negative[0], self.positive[0]
-        if {normalise(n) for n in names} <= {"0", "1"}:
-            return "negative", "positive"
-        return names
+__all__ = [
+    "ClinicalRow",
+    "ClinicalTable",
+    "ColumnOptions",
+    "TargetOptions",
+    "list_values",
+    "normalise",
+    "read_clinical",
+]
 
 
 class ColumnOptions(Options):
@@ -57,13 +42,18 @@ class ColumnOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClinicalRow:
-    """A case as the table states it; ``label`` None with the reason in ``why_unknown``."""
+    """A case as the table states it; ``label`` None with the reason in ``why_unknown``.
+
+    ``slide_ids`` are without the extensions of slide files. A row about a sample that is no primary
+    tumour keeps its whole barcode as ``case_id``, has no label, and ``code`` O03.
+    """
 
     case_id: str
     slide_ids: tuple[str, ...]
     label: int | None
     site: str | None
     why_unknown: str | None = None
+    code: str = "L01"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,16 +66,24 @@ class ClinicalTable:
     notes: tuple[str, ...]
 
 
-def normalise(value: str) -> str:
-    """Bring equal statements to one form: ``Positive `` -> ``positive``, ``1.0`` -> ``1``."""
-    text = value.strip().casefold()
-    if text in ("true", "false"):
-        return str(int(text == "true"))
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return str(int(number)) if number.is_integer() else text
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Columns:
+    """Names of the columns in use, as the table spells them."""
+
+    label: str
+    case: str
+    slide: str | None
+    site: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """One row of the file."""
+
+    line: int
+    stated: Stated
+    slides: tuple[str, ...]
+    site: str
 
 
 def list_values(path: Path, target: str) -> tuple[str, dict[str, int]]:
@@ -97,179 +95,172 @@ def list_values(path: Path, target: str) -> tuple[str, dict[str, int]]:
         L07 no such column, O16 no table.
     """
     table = read_table(path)
-    column = _target_column(table, target)
-    shown: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    for cell in table.column(column):
-        if not is_blank(cell):
-            key = normalise(cell)
-            shown.setdefault(key, cell if not _is_code(key) else key)
-            counts[key] += 1
-    return column, {shown[key]: n for key, n in sorted(counts.items())}
+    problems = Problems()
+    column = _wanted(table, target, "target", problems)
+    problems.refuse(DataError)
+    _without_second_headers(table, find_column(table.columns, CASE_COLUMNS))
+    return column, count_values(table.column(column))
 
 
 def read_clinical(path: Path, target: TargetOptions, columns: ColumnOptions) -> ClinicalTable:
     """Read cases, slides, labels and sites.
 
+    Barcodes of samples are cut to the case. Blank cells are unknown: a row that states nothing
+    leaves the word to the case's other rows.
+
     Raises
     ------
     DataError
-        All at once: L01 values that are neither positive, negative nor excluded, L04 slides of a
-        case with different labels, L06 conflicting rows of a case, L07 no such column, L10 a side
-        that never occurs, L12 a slide under two cases, L13 a number passed as label.
+        All at once: L01 values that are neither positive, negative nor excluded, L02 a value on two
+        sides, L04 slides of a case with different labels, L05 rows without case id, L06 conflicting
+        rows of a case, L10 a side that never occurs, L12 a slide under two cases, L13 a number
+        passed as label, L14 a prediction that equals the label. Before that L07 columns that are
+        absent or stand twice, O16 no table.
     """
     table = read_table(path)
-    label_column = _target_column(table, target.column)
-    case_column = _named(table, columns.case, CASE_COLUMNS, "case")
-    slide_column = _optional(table, columns.slide, SLIDE_COLUMNS)
-    site_column = _optional(table, columns.site, SITE_COLUMNS)
+    used = _find_columns(table, target, columns)
+    n_headers = _without_second_headers(table, used.case)
     problems = Problems()
-    labels = _labels(table, label_column, target, problems)
-    cases = table.column(case_column)
-    slides = [""] * len(cases) if slide_column is None else table.column(slide_column)
-    sites = [""] * len(cases) if site_column is None else table.column(site_column)
-    places: dict[str, list[int]] = defaultdict(list)
-    for i, case_id in enumerate(cases):
-        if is_blank(case_id):
-            what = "a row without case id"
-            problems.add(Problem(code="L05", where=str(path), what=what, row=table.lines[i]))
-        else:
-            places[case_id].append(i)
-    notes: list[str] = []
-    rows = [_row(table, c, p, labels, slides, sites, problems) for c, p in places.items()]
-    _require_owner(path, rows, problems)
+    stated, found = read_labels(table, used.label, target)
+    problems.found += found
+    places, n_cut = _lines_by_case(table, used, stated, problems)
+    rows = [_row(path, case_id, lines, problems) for case_id, lines in places.items()]
+    _require_one_case_a_slide(path, rows, problems)
     problems.refuse(DataError)
-    n_equal = _equal_rows(places, slides)
-    if n_equal:
-        notes.append(f"clinical: {n_equal} rows repeat a case and slide: collapsed")
-    if slide_column is None:
-        notes.append("clinical: no slide column: slides are matched to cases by their names")
+    n_equal = sum(len(p) - len({line.slides for line in p}) for p in places.values())
+    notes = {
+        f"clinical: {n_headers} further header lines left out": n_headers,
+        f"clinical: {n_cut} sample barcodes cut to the case": n_cut,
+        f"clinical: {n_equal} rows repeat a case and slide: collapsed": n_equal,
+        "clinical: no slide column: slides are matched to cases by their names": not used.slide,
+    }
     return ClinicalTable(
-        path=path, rows=tuple(rows), names_slides=slide_column is not None, notes=tuple(notes)
+        path=path,
+        rows=tuple(rows),
+        names_slides=used.slide is not None,
+        notes=tuple(note for note, said in notes.items() if said),
     )
 
 
-def _row(
-    table: TextTable,
-    case_id: str,
-    places: Sequence[int],
-    labels: Sequence[tuple[int | None, str | None]],
-    slides: Sequence[str],
-    sites: Sequence[str],
-    problems: Problems,
-) -> ClinicalRow:
-    where = str(table.path)
-    stated = {labels[i][0] for i in places if labels[i][0] is not None}
-    if len(stated) > 1:
-        one_slide = len({slides[i] for i in places}) == 1
-        code = "L06" if one_slide else "L04"
-        what = f"case {case_id} is both positive and negative"
-        remedy = "one label a case: mend the table"
-        problems.add(
-            Problem(code=code, where=where, what=what, remedy=remedy, row=table.lines[places[-1]])
-        )
-    named_sites = {sites[i] for i in places if not is_blank(sites[i])}
-    if len(named_sites) > 1:
-        what = f"case {case_id} stands at several sites ({', '.join(sorted(named_sites))})"
-        problems.add(Problem(code="L06", where=where, what=what, row=table.lines[places[-1]]))
-    owned = [s.strip() for i in places for s in slides[i].split(";") if not is_blank(s)]
-    label = next(iter(stated)) if len(stated) == 1 else None
-    return ClinicalRow(
-        case_id=case_id,
-        slide_ids=tuple(dict.fromkeys(owned)),
+def _find_columns(table: TextTable, target: TargetOptions, given: ColumnOptions) -> _Columns:
+    problems = Problems()
+    label = _wanted(table, target.column, "target", problems)
+    case = given.case or find_column(table.columns, CASE_COLUMNS)
+    slide = given.slide or find_column(table.columns, SLIDE_COLUMNS)
+    site = given.site or find_column(table.columns, SITE_COLUMNS)
+    if case is None:
+        what = f"no column of case ids (has {', '.join(table.columns[:6])})"
+        remedy = "set data.columns.case"
+        problems.add(Problem(code="L07", where=str(table.path), what=what, remedy=remedy))
+    found = _Columns(
         label=label,
-        site=min(named_sites) if named_sites else None,
-        why_unknown=None if label is not None else labels[places[0]][1],
+        case=_wanted(table, case, "columns.case", problems) if case else "",
+        slide=_wanted(table, slide, "columns.slide", problems) if slide else None,
+        site=_wanted(table, site, "columns.site", problems) if site else None,
     )
-
-
-def _labels(
-    table: TextTable, column: str, target: TargetOptions, problems: Problems
-) -> list[tuple[int | None, str | None]]:
-    sides = {normalise(v): 0 for v in target.negative} | {normalise(v): 1 for v in target.positive}
-    both = {normalise(v) for v in target.negative} & {normalise(v) for v in target.positive}
-    excluded = {normalise(v) for v in target.exclude}
-    where = f"{table.path} column {column}"
-    if both:
-        what = f"{', '.join(sorted(both))} is given as positive and as negative"
-        problems.add(Problem(code="L02", where=where, what=what, remedy="data.target"))
-    found: list[tuple[int | None, str | None]] = []
-    strange: Counter[str] = Counter()
-    for cell in table.column(column):
-        value = normalise(cell)
-        if value in sides:
-            found.append((sides[value], None))
-        elif value in excluded:
-            found.append((None, f"{column} is {cell!r}, which is excluded"))
-        elif is_blank(cell):
-            found.append((None, f"{column} is blank"))
-        else:
-            strange[cell] += 1
-            found.append((None, None))
-    if strange:
-        problems.add(_strange(where, column, strange))
-    for word, side in (("positive", 1), ("negative", 0)):
-        if not any(label == side for label, _ in found) and not strange:
-            wanted = ", ".join(target.positive if side else target.negative)
-            what = f"the {word} value ({wanted}) never occurs: one class only"
-            remedy = f"mend data.target.{word}"
-            problems.add(Problem(code="L10", where=where, what=what, remedy=remedy))
+    problems.refuse(DataError)
     return found
 
 
-def _strange(where: str, column: str, strange: Counter[str]) -> Problem:
-    shown = ", ".join(f"{v!r} ({n})" for v, n in strange.most_common(5))
-    survival = any(word in column.casefold() for word in _SURVIVAL)
-    numbers = all(_is_code(normalise(v)) or "." in v for v in strange)
-    if survival or (numbers and len(strange) > _MANY_VALUES):
-        what = f"{len(strange)} distinct values: a time or a measurement, not a class ({shown})"
-        return Problem(code="L13", where=where, what=what, remedy="give a column of classes")
-    what = f"{sum(strange.values())} cells are neither positive nor negative: {shown}"
-    remedy = "add them to data.target.exclude (unknown), or to positive or negative"
-    return Problem(code="L01", where=where, what=what, remedy=remedy)
+def _wanted(table: TextTable, name: str, key: str, problems: Problems) -> str:
+    """Give the column called ``name``, spelt as in the table; tell L07 if there is not just one."""
+    exact = name if name in table.columns else find_column(table.columns, (name,))
+    if exact is None:
+        spelt = {c.casefold(): c for c in table.columns}
+        near = [spelt[c] for c in get_close_matches(name.casefold(), spelt, n=3, cutoff=0)]
+        what, remedy = f"no column {name!r}", f"nearest: {', '.join(near)}; set data.{key}"
+    elif table.columns.count(exact) > 1:
+        what = f"has {table.columns.count(exact)} columns called {exact!r}"
+        remedy = "rename or remove all but one"
+    else:
+        return exact
+    problems.add(Problem(code="L07", where=str(table.path), what=what, remedy=remedy))
+    return name
 
 
-def _require_owner(path: Path, rows: Sequence[ClinicalRow], problems: Problems) -> None:
+def _without_second_headers(table: TextTable, case_column: str | None) -> int:
+    """Remove the second and third header lines of GDC biotab files; count them."""
+    if case_column is None:
+        return 0
+    place = table.columns.index(case_column)
+    n_headers = 0
+    while n_headers < len(table.rows):
+        cell = table.rows[n_headers][place].strip()
+        if cell != case_column and not cell.startswith("CDE_ID:"):
+            break
+        n_headers += 1
+    del table.rows[:n_headers], table.lines[:n_headers]
+    return n_headers
+
+
+def _lines_by_case(
+    table: TextTable, used: _Columns, stated: Sequence[Stated], problems: Problems
+) -> tuple[Mapping[str, list[_Line]], int]:
+    """Group the rows of each case; count the barcodes that were cut."""
+    cases = table.column(used.case)
+    n = len(cases)
+    slides = [""] * n if used.slide is None else table.column(used.slide)
+    sites = [""] * n if used.site is None else table.column(used.site)
+    places: dict[str, list[_Line]] = defaultdict(list)
+    n_cut = 0
+    for i, text in enumerate(cases):
+        # a case may be called NA: only an empty cell is none
+        if not text:
+            what, where = "a row without case id", str(table.path)
+            problems.add(Problem(code="L05", where=where, what=what, row=table.lines[i]))
+            continue
+        barcode = parse_barcode(text)
+        case_id = barcode.case_id if barcode is not None and barcode.is_primary else text
+        n_cut += len(case_id) < len(text)
+        named = [s.strip() for s in slides[i].split(";") if not is_blank(s)]
+        line = _Line(
+            line=table.lines[i],
+            stated=stated[i],
+            slides=tuple(dict.fromkeys(slide_id_of(Path(s)) for s in named)),
+            site="" if is_blank(sites[i]) else sites[i],
+        )
+        places[case_id].append(line)
+    return places, n_cut
+
+
+def _row(path: Path, case_id: str, lines: Sequence[_Line], problems: Problems) -> ClinicalRow:
+    slides = tuple(dict.fromkeys(s for line in lines for s in line.slides))
+    barcode = parse_barcode(case_id)
+    if barcode is not None and not barcode.is_primary:
+        why = f"sample type {barcode.sample_type} is not primary tumour"
+        return ClinicalRow(
+            case_id=case_id, slide_ids=slides, label=None, site=None, why_unknown=why, code="O03"
+        )
+    words = {line.stated.words: line for line in lines if line.stated.words}
+    if len(words) > 1:
+        code = "L06" if len({line.slides for line in lines}) == 1 else "L04"
+        what = f"case {case_id} is both {' and '.join(sorted(words))}"
+        remedy = "one label a case: mend the table"
+        row = max(line.line for line in words.values())
+        problems.add(Problem(code=code, where=str(path), what=what, remedy=remedy, row=row))
+    sites = sorted({line.site for line in lines} - {""})
+    if len(sites) > 1:
+        what = f"case {case_id} stands at several sites ({', '.join(sites)})"
+        row, remedy = lines[-1].line, "one site a case: mend the table"
+        problems.add(Problem(code="L06", where=str(path), what=what, remedy=remedy, row=row))
+    decisive = next(iter(words.values()), lines[0]).stated
+    return ClinicalRow(
+        case_id=case_id,
+        slide_ids=slides,
+        label=decisive.label,
+        site=sites[0] if sites else None,
+        why_unknown=decisive.why_unknown,
+    )
+
+
+def _require_one_case_a_slide(path: Path, rows: Sequence[ClinicalRow], problems: Problems) -> None:
     owners: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         for slide_id in row.slide_ids:
             owners[slide_id].append(row.case_id)
-    for slide_id, cases in owners.items():
-        if len(cases) > 1:
-            what = f"slide {slide_id} stands under {len(cases)} cases ({', '.join(cases[:3])})"
-            problems.add(
-                Problem(code="L12", where=str(path), what=what, remedy="a slide has one case")
-            )
-
-
-def _equal_rows(places: dict[str, list[int]], slides: Sequence[str]) -> int:
-    return sum(len(p) - len({slides[i] for i in p}) for p in places.values())
-
-
-def _target_column(table: TextTable, target: str) -> str:
-    if target in table.columns:
-        return target
-    found = find_column(table.columns, (target,))
-    if found is not None:
-        return found
-    near = get_close_matches(target, table.columns, n=3, cutoff=0) or list(table.columns[:3])
-    what = f"no column {target!r}"
-    raise DataError.of("L07", str(table.path), what, f"nearest: {', '.join(near)}")
-
-
-def _named(table: TextTable, given: str | None, names: tuple[str, ...], word: str) -> str:
-    found = _optional(table, given, names)
-    if found is None:
-        what = f"no column of {word} ids (has {', '.join(table.columns[:6])})"
-        raise DataError.of("L07", str(table.path), what, f"set data.columns.{word}")
-    return found
-
-
-def _optional(table: TextTable, given: str | None, names: tuple[str, ...]) -> str | None:
-    if given is not None:
-        return _target_column(table, given)
-    return find_column(table.columns, names)
-
-
-def _is_code(value: str) -> bool:
-    return value.lstrip("-").isdigit()
+    shared = {s: c for s, c in owners.items() if len(c) > 1}
+    n_joined = sum(map(len, owners.values()))
+    for slide_id, cases in shared.items():
+        what = f"slide {slide_id} stands under {len(cases)} cases ({', '.join(cases[:3])})"
+        remedy = f"a slide has one case ({len(owners)} slides would become {n_joined})"
+        problems.add(Problem(code="L12", where=str(path), what=what, remedy=remedy))

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,11 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from momkd.config import Options
-from momkd.data.barcodes import case_of, parse_barcode
-from momkd.data.clinical import (
-    ClinicalRow,
-    ClinicalTable,
-    ColumnOptions,
-    TargetOptions,
-    read_clinical,
-)
+from momkd.data.clinical import ClinicalTable, ColumnOptions, read_clinical
 from momkd.data.expression import read_expression
 from momkd.data.hdf5 import slide_id_of
+from momkd.data.matching import Dropped, match
+from momkd.data.target import TargetOptions
 from momkd.errors import DataError, MomkdError, Problem
 from momkd.storage import canonical_json, digest_bytes, write_text
 from momkd.types import Case, Cohort, Expression, SlideFile
@@ -68,22 +63,6 @@ class DataOptions(Options):
     @classmethod
     def _as_list(cls, value: Any) -> Any:
         return value if isinstance(value, list | tuple) else [value]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dropped:
-    """Something listed and not used."""
-
-    kind: Literal["case", "slide", "rna"]
-    id: str
-    case_id: str
-    code: str
-    reason: str
-
-    @property
-    def reason_class(self) -> str:
-        """The reason without the details of one row, to count by."""
-        return self.reason.split(" (", maxsplit=1)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +129,8 @@ def load_cohort(
     Raises
     ------
     DataError
-        Every fault of both tables, and L03 a class without any usable case, together.
+        Every fault of both tables together; where both can be read, L03 a class without any usable
+        case, and O04 or O14 an RNA table that shares no case with the clinical one.
     """
     problems: list[Problem] = []
     clinical, expression, notes = None, None, list[str]()
@@ -172,7 +152,29 @@ def load_cohort(
             problems += error.problems
     if clinical is None or problems:
         raise DataError(*problems)
-    return _join(options, clinical, expression, slides, skipped, notes)
+    skipped_by_id = {slide_id_of(Path(p.where)): p for p in skipped}
+    rna_ids = () if expression is None else expression.case_ids
+    found = match(clinical, slides.keys(), skipped_by_id, frozenset(rna_ids))
+    if expression is not None:
+        problems += _require_shared_cases(options, clinical, expression)
+    problems += _require_classes(options, clinical, found.cases, slides)
+    if problems:
+        raise DataError(*problems)
+    cohort = Cohort(
+        task=options.target.column,
+        class_names=options.target.class_names,
+        cases=found.cases,
+        slides={s: slides[s] for c in found.cases for s in c.slide_ids},
+        expression=expression,
+    )
+    return Audit(
+        cohort=cohort,
+        dropped=found.dropped,
+        notes=(*notes, *found.notes),
+        n_listed=len(slides) + len(skipped),
+        n_skipped=len(skipped),
+        listed=found.listed,
+    )
 
 
 def cohort_digest(cohort: Cohort) -> str:
@@ -184,123 +186,41 @@ def cohort_digest(cohort: Cohort) -> str:
     return digest_bytes(canonical_json([cohort.task, content]).encode())
 
 
-def _join(
+def _require_shared_cases(
+    options: DataOptions, clinical: ClinicalTable, expression: Expression
+) -> list[Problem]:
+    """Tell an RNA table without a single case of the clinical table."""
+    cases = {row.case_id for row in clinical.rows}
+    if cases.intersection(expression.case_ids):
+        return []
+    n_turned = len(cases.intersection(expression.genes))
+    if n_turned:
+        code, remedy = "O14", "name its first column gene"
+        what = f"looks transposed: {n_turned} of its genes are cases of the clinical table"
+    else:
+        code, remedy = "O04", "bring both tables to one kind of id"
+        ids = f"first: {expression.case_ids[0]!r}, there {min(cases, default='')!r}"
+        what = f"none of its {len(expression.case_ids)} cases is in the clinical table ({ids})"
+    return [Problem(code=code, where=str(options.rna), what=what, remedy=remedy)]
+
+
+def _require_classes(
     options: DataOptions,
     clinical: ClinicalTable,
-    expression: Expression | None,
+    cases: Sequence[Case],
     slides: Mapping[str, SlideFile],
-    skipped: Sequence[Problem],
-    notes: list[str],
-) -> Audit:
-    dropped: list[Dropped] = []
-    skipped_ids = {slide_id_of(Path(p.where)): p for p in skipped}
-    owned = _slides_of(clinical, [*slides, *skipped_ids])
-    rna_ids = set() if expression is None else set(expression.case_ids)
-    cases: list[Case] = []
-    for row in sorted(clinical.rows, key=lambda r: r.case_id):
-        listed = owned.get(row.case_id, ())
-        there = tuple(s for s in listed if s in slides)
-        code, reason = _why_left_out(row, listed, there, row.case_id in rna_ids)
-        for slide_id in listed:
-            if slide_id in skipped_ids:
-                p = skipped_ids[slide_id]
-                dropped.append(_dropped("slide", slide_id, row.case_id, p.code, p.what))
-            elif slide_id not in slides:
-                dropped.append(_dropped("slide", slide_id, row.case_id, "L05", "no feature file"))
-        if reason is None and row.label is not None:
-            barcode = parse_barcode(row.case_id)
-            cases.append(
-                Case(
-                    case_id=row.case_id,
-                    slide_ids=tuple(sorted(there)),
-                    label=row.label,
-                    site=row.site or (barcode.site if barcode else None),
-                    has_rna=row.case_id in rna_ids,
-                )
-            )
-            continue
-        reason = reason or "no label"
-        dropped.append(_dropped("case", row.case_id, row.case_id, code, reason))
-        gone = f"its case is left out: {reason}"
-        dropped += [_dropped("slide", s, row.case_id, code, gone) for s in there]
-        if row.case_id in rna_ids:
-            dropped.append(_dropped("rna", row.case_id, row.case_id, code, gone))
-    known = {row.case_id for row in clinical.rows}
-    dropped += [
-        _dropped("rna", c, c, "L05", "no row in the clinical table")
-        for c in sorted(rna_ids - known)
-    ]
-    claimed = {s for listed in owned.values() for s in listed}
-    for slide_id in sorted({*slides, *skipped_ids} - claimed):
-        at_door = skipped_ids.get(slide_id)
-        unclaimed = ("L05", "no row in the clinical table")
-        code, reason = (at_door.code, at_door.what) if at_door else unclaimed
-        dropped.append(_dropped("slide", slide_id, case_of(slide_id), code, reason))
-    _require_classes(options, cases)
-    kept = {s: slides[s] for c in cases for s in c.slide_ids}
-    listed_counts = {
-        "case": len(clinical.rows),
-        "slide": len(claimed | set(slides) | set(skipped_ids)),
-        "rna": len(rna_ids),
-    }
-    cohort = Cohort(
-        task=options.target.column,
-        class_names=options.target.class_names,
-        cases=tuple(cases),
-        slides=kept,
-        expression=expression,
-    )
-    return Audit(
-        cohort=cohort,
-        dropped=tuple(dropped),
-        notes=tuple(notes),
-        n_listed=len(slides) + len(skipped),
-        n_skipped=len(skipped),
-        listed=listed_counts,
-    )
-
-
-def _slides_of(clinical: ClinicalTable, found: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Give the slides of each case: as the table names them, else by their names."""
-    if clinical.names_slides:
-        return {
-            row.case_id: tuple(dict.fromkeys(slide_id_of(Path(s)) for s in row.slide_ids))
-            for row in clinical.rows
-        }
-    cases = {row.case_id for row in clinical.rows}
-    owned: dict[str, list[str]] = defaultdict(list)
-    for slide_id in found:
-        case_id = slide_id if slide_id in cases else case_of(slide_id)
-        if case_id in cases:
-            owned[case_id].append(slide_id)
-    return {case_id: tuple(sorted(s)) for case_id, s in owned.items()}
-
-
-def _why_left_out(
-    row: ClinicalRow, listed: Sequence[str], there: Sequence[str], has_rna: bool
-) -> tuple[str, str | None]:
-    if row.label is None:
-        return "L01", row.why_unknown
-    if not there and not has_rna:
-        return "L05", f"neither feature file nor RNA ({len(listed)} slides listed)"
-    return "", None
-
-
-def _dropped(
-    kind: Literal["case", "slide", "rna"], id_: str, case_id: str, code: str, reason: str
-) -> Dropped:
-    return Dropped(kind=kind, id=id_, case_id=case_id, code=code, reason=reason)
-
-
-def _require_classes(options: DataOptions, cases: Sequence[Case]) -> None:
+) -> list[Problem]:
+    """Tell a cohort in which a class has no case with a slide."""
     counts = Counter(c.label for c in cases if c.slide_ids)
-    if len(counts) < 2:
-        shown = ", ".join(
-            f"{counts[i]} {name}" for i, name in enumerate(options.target.class_names)
-        )
-        what = f"usable cases with a slide: {shown}; both classes are needed"
-        remedy = "check that slide ids of table and files agree"
-        raise DataError.of("L03", str(options.clinical), what, remedy)
+    if len(counts) == len(options.target.class_names):
+        return []
+    shown = ", ".join(f"{counts[i]} {name}" for i, name in enumerate(options.target.class_names))
+    what = f"usable cases with a slide: {shown}; both classes are needed"
+    named = sorted(s for row in clinical.rows for s in row.slide_ids)
+    remedy = "check that slide ids of table and files agree"
+    if named and slides and not counts:
+        remedy += f" (table: {named[0]!r}, files: {min(slides)!r})"
+    return [Problem(code="L03", where=str(options.clinical), what=what, remedy=remedy)]
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,29 @@ from momkd.errors import DataError
 BLANK = frozenset({"", "na", "n/a", "nan", "none", "null", "."})
 """Cells that mean "nothing stated", trimmed and case-folded."""
 
+CASE_COLUMNS = (
+    *("case_id", "case", "patient_id", "patient", "submitter_id", "bcr_patient_barcode"),
+    *("case_submitter_id", "sample", "sample_id"),
+)
+SLIDE_COLUMNS = ("slide_id", "slide", "filename", "image_id", "wsi", "slide_name")
+SITE_COLUMNS = ("site", "tissue_source_site", "tss", "center", "centre", "institution", "hospital")
+
+_UTF16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_NOT_TEXT = {b"PK\x03\x04": "an Excel or zip file", b"\xd0\xcf\x11\xe0": "an old Excel file"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRows:
+    """The columns of a table and its rows, each with its line in the file; read once, in order."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: Iterator[tuple[int, list[str]]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextTable:
-    """A table as text; ``lines`` holds the line of the file that each row stands on."""
+    """A table as text; ``lines[i]`` is where ``rows[i]`` begins in the file, the header on 1."""
 
     path: Path
     columns: tuple[str, ...]
@@ -29,33 +49,35 @@ class TextTable:
 
 
 def read_table(path: Path) -> TextTable:
-    """Read a csv, tsv or txt table, gzipped or not, UTF-8 (with or without BOM) or UTF-16.
+    """Read a whole table; raises as :func:`scan_table` does."""
+    table = scan_table(path)
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    for line, row in table.rows:
+        lines.append(line)
+        rows.append(row)
+    return TextTable(path=path, columns=table.columns, rows=rows, lines=lines)
+
+
+def scan_table(path: Path) -> TextRows:
+    """Open a csv, tsv or txt table, gzipped or not, in UTF-8 or UTF-16, with or without BOM.
+
+    Rows without any content are passed over; comment lines (``#``) above the header too.
 
     Raises
     ------
     DataError
-        O16 it cannot be read, is empty, or has rows of another length.
+        O16 it cannot be read, is empty, or has rows of another length; the latter while iterating.
     """
-    text = _decode(path, _content(path))
-    head = text[: text.find("\n")] if "\n" in text else text
-    delimiter = max("\t,;", key=head.count)
-    if not head.count(delimiter):
+    stream = io.StringIO(_decode(path, _content(path)), newline="")
+    head, n_above = _header_line(stream)
+    delimiter = max("\t,;", key=lambda d: len(_cells(head, d)))
+    if len(_cells(head, delimiter)) < 2:
         what = "is no table: its first line has no comma, tab or semicolon"
         raise DataError.of("O16", str(path), what, "give a csv or tsv")
-    try:
-        lines = list(csv.reader(io.StringIO(text), delimiter=delimiter))
-    except csv.Error as error:
-        raise DataError.of("O16", str(path), f"cannot be parsed: {error}") from None
-    columns = tuple(c.strip() for c in lines[0])
-    numbered = [(n, row) for n, row in enumerate(lines[1:], start=2) if any(map(str.strip, row))]
-    if not numbered:
-        raise DataError.of("O16", str(path), "holds a header and no row", "check the export")
-    for number, row in numbered:
-        if len(row) != len(columns):
-            what = f"line {number} has {len(row)} cells, the header {len(columns)}"
-            raise DataError.of("O16", str(path), what, "check quotes and decimal commas")
-    rows = [row for _, row in numbered]
-    return TextTable(path=path, columns=columns, rows=rows, lines=[n for n, _ in numbered])
+    columns = tuple(c.strip() for c in _cells(head, delimiter))
+    rows = _rows(path, columns, stream, delimiter, n_above + 1)
+    return TextRows(path=path, columns=columns, rows=rows)
 
 
 def is_blank(cell: str) -> bool:
@@ -65,12 +87,60 @@ def is_blank(cell: str) -> bool:
 
 def find_column(columns: tuple[str, ...], names: tuple[str, ...]) -> str | None:
     """Give the first column called one of ``names``, whatever its case and separators."""
-    plain = {_plain(c): c for c in reversed(columns)}
-    return next((plain[_plain(n)] for n in names if _plain(n) in plain), None)
+    plain = {plain_name(c): c for c in reversed(columns)}
+    return next((plain[plain_name(n)] for n in names if plain_name(n) in plain), None)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Bring spellings of one column name to one form: ``Case ID`` and ``case_id`` -> ``caseid``."""
     return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def _header_line(stream: io.StringIO) -> tuple[str, int]:
+    """Leave the stream behind the header; a lone ``#case_id,...`` is a header, not a comment."""
+    above: list[str] = []
+    line = stream.readline()
+    while line and (line.startswith("#") or not line.strip()):
+        above.append(line)
+        line = stream.readline()
+    comments = [i for i, text in enumerate(above) if text.startswith("#")]
+    if len(comments) == 1 and any(d in above[comments[0]] for d in "\t,;"):
+        above, line = above[: comments[0]], above[comments[0]]
+        stream.seek(sum(map(len, above)) + len(line))
+        line = line.removeprefix("#")
+    return line, len(above)
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])
+
+
+def _rows(
+    path: Path, columns: tuple[str, ...], stream: io.StringIO, delimiter: str, n_read: int
+) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(stream, delimiter=delimiter)
+    empty = True
+    while True:
+        line = n_read + reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            what = f"line {line} cannot be parsed: {error}"
+            raise DataError.of("O16", str(path), what, "check quotes") from None
+        if row is None:
+            break
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(columns):
+            what = f"line {line} has {len(row)} cells, the header {len(columns)}"
+            remedy = "check quotes and decimal commas"
+            if empty and len(row) == len(columns) + 1:
+                remedy = "name the first column too (write.table of R: col.names=NA)"
+            raise DataError.of("O16", str(path), what, remedy)
+        empty = False
+        yield line, row
+    if empty:
+        raise DataError.of("O16", str(path), "holds a header and no row", "check the export")
 
 
 def _content(path: Path) -> bytes:
@@ -83,7 +153,12 @@ def _content(path: Path) -> bytes:
 
 
 def _decode(path: Path, content: bytes) -> str:
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    kind = _NOT_TEXT.get(content[:4])
+    if kind is not None:
+        raise DataError.of("O16", str(path), f"is {kind}, not text", "save the sheet as csv")
+    encoding = _UTF16.get(content[:2], "utf-8-sig")
+    if b"\x00" in content[:2] and encoding == "utf-8-sig":
+        encoding = "utf-16-be" if content[:1] == b"\x00" else "utf-16-le"
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
