@@ -38,7 +38,8 @@ def commands(data: str, runs: Path) -> list[str]:
             f"--rna {data}/rna.csv.gz --target {task} --positive 1 --negative 0 "
             f"-o {config} --force",
             f"momkd check -c {config}",
-            f"momkd crossval -c {config} --model {_MODELS} --seeds {seeds} -o {runs / task.lower()}",
+            f"momkd crossval -c {config} --model {_MODELS} --seeds {seeds} "
+            f"-o {runs / task.lower()}",
             f"momkd crossval -c {config} --model momkd:code --seeds 1 "
             f"-o {runs / task.lower()}-code",
         ]
