@@ -1,5 +1,6 @@
 """What every model of the table promises, and what each build of MoMKD does."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from momkd.errors import ConfigError
 from momkd.models.table import MODELS, build_model, resolve_options
@@ -16,11 +18,22 @@ DIM, N_GENES = 12, 10
 DIMS = Dims(dim_in=DIM, n_classes=2, n_genes=N_GENES)
 SIZES = (1, 2, 5, 6, 8, 9, 50, 500)
 
-# every model with every preset, and MoMKD with each way of moving its memory
+# widths that keep a model of many parts quick; the published ones stand in the parity tests
+SMALL = {
+    "tdc": {"dim": 32, "dim_attention": 16, "dim_feature": 8, "teacher": {"epochs": 2}},
+}
+# every model with every preset, and each way a model can be built that changes its equations
 KINDS = [(name, preset, {}) for name, cls in MODELS.items() for preset in cls.presets or [None]]
 KINDS += [("momkd", "paper", {"memory_update": way}) for way in ("ema", "fixed")]
 KINDS += [("abmil", None, {"gated": False})]
 IDS = ["-".join([name, preset or "", *map(str, extra.values())]) for name, preset, extra in KINDS]
+# loss terms of a slide without RNA, and of RNA without a slide; else the classifier's alone
+TERMS_WITHOUT = {
+    "momkd": ({"ce", "memory", "align_wsi"}, {"align_omics", "reconstruction"}),
+    "tdc": ({"ce", "kl_mean", "contrast_mean"}, set()),
+}
+# terms that are statistics of the pairs of a batch, no mean over its samples
+WINDOW_TERMS: dict[str, set[str]] = {}
 every_model = pytest.mark.parametrize("kind", KINDS, ids=IDS)
 
 
@@ -85,22 +98,27 @@ class Samples:
 
 
 def make_model(kind, *, dims: Dims = DIMS):
-    """Build a small model, started on a few samples."""
-    name, preset, extra = kind
+    """Build a small model, started on a few samples, those of ``MIXED`` among them."""
     torch.manual_seed(0)
-    model = build_model(name, dims, preset, extra)
+    model = build(kind, dims)
     train = [make_sample(20 + i, i % 2, seed=i) for i in range(6)] + [make_sample(None, 0)]
-    model.prepare(Samples(train))
+    model.prepare(Samples([*train, *MIXED]))
     return model
+
+
+def build(kind, dims: Dims):
+    name, preset, extra = kind
+    return build_model(name, dims, preset, SMALL.get(name, {}) | extra)
 
 
 def flat_state(model):
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-def same_state(before, model) -> bool:
+def same_state(before, model, *, but: Collection[str] = ()) -> bool:
     after = model.state_dict()
-    return before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in after)
+    same = [torch.equal(before[k], after[k]) for k in after if k.rpartition(".")[0] not in but]
+    return before.keys() == after.keys() and all(same)
 
 
 @every_model
@@ -157,14 +175,18 @@ def test_packed_equals_single(kind):
 @every_model
 def test_batch_terms_are_means_over_the_samples_that_feed_them(kind):
     model = make_model(kind).double().eval()
+    model.after_step(model.losses(MIXED))  # what a first batch sets is set
     together = model.losses(MIXED).terms
-    apart = [model.losses([sample]).terms for sample in MIXED]
-    fed_by_slides = {"ce", "align_wsi", "memory"}
+    apart = [(model.losses([sample]).terms, sample) for sample in MIXED]
     for name, term in together.items():
+        if name in WINDOW_TERMS.get(kind[0], ()):
+            assert all(name not in terms for terms, _ in apart)
+            continue
         feeds = [
             terms[name]
-            for terms, sample in zip(apart, MIXED, strict=True)
-            if (sample.bag if name in fed_by_slides else sample.rna) is not None
+            for terms, sample in apart
+            # what keeps MoMKD's memory apart is there even where no tile feeds the term
+            if name in terms and (name != "memory" or sample.bag is not None)
         ]
         torch.testing.assert_close(term, torch.stack(feeds).mean(), atol=1e-9, rtol=1e-9)
 
@@ -187,8 +209,9 @@ def test_every_trainable_parameter_gets_a_gradient(kind):
 def test_losses_change_nothing(kind):
     model = make_model(kind).train()
     before = flat_state(model)
+    norms = [name for name, part in model.named_modules() if isinstance(part, nn.BatchNorm1d)]
     model.losses(MIXED)
-    assert same_state(before, model)
+    assert same_state(before, model, but=norms)  # their running statistics follow every batch
 
 
 @every_model
@@ -204,15 +227,11 @@ def test_a_batch_of_one_class_is_finite(kind, label):
 @every_model
 def test_missing_modalities(kind):
     model = make_model(kind).train()
-    slide_only = model.losses([make_sample(9, 1, rna=False)]).terms
-    rna_only = model.losses([make_sample(None, 1)]).terms
-    if kind[0] != "momkd":
-        assert set(slide_only) == {"ce"}
-        assert rna_only == {}
-        return
-    assert set(slide_only) == {"ce", "memory", "align_wsi"}
-    regular = {"memory"} if kind[1] == "paper" else set()
-    assert set(rna_only) == {"align_omics", "reconstruction"} | regular
+    slide_only, rna_only = TERMS_WITHOUT.get(kind[0], ({"ce"}, set()))
+    if kind[:2] == ("momkd", "paper"):
+        rna_only = rna_only | {"memory"}
+    assert set(model.losses([make_sample(9, 1, rna=False)]).terms) == slide_only
+    assert set(model.losses([make_sample(None, 1)]).terms) == rna_only
 
 
 @every_model
@@ -231,8 +250,7 @@ def test_training_branch_and_serving_branch_agree(kind):
 def test_serving_state_alone_gives_the_same_bits(kind, tmp_path):
     model, bag = make_model(kind).eval(), make_bag(50)
     output = model(bag)
-    name, preset, extra = kind
-    served = build_model(name, replace(DIMS, n_genes=None), preset, extra).eval()
+    served = build(kind, replace(DIMS, n_genes=None)).eval()
     served.load_state_dict(dict(model.serving_state()))
     assert torch.equal(served(bag).logits, output.logits)
     for part in model.training_only:
@@ -248,9 +266,8 @@ def test_state_survives_saving_to_the_bit(kind, tmp_path):
     model, bag = make_model(kind).eval(), make_bag(50)
     model.after_step(model.losses(MIXED))
     torch.save(model.state_dict(), tmp_path / "state.pt")
-    name, preset, extra = kind
     torch.manual_seed(99)
-    other = build_model(name, DIMS, preset, extra).eval()
+    other = build(kind, DIMS).eval()
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert same_state(flat_state(model), other)
     assert torch.equal(other(bag).logits, model(bag).logits)

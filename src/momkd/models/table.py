@@ -10,11 +10,13 @@ from momkd.models.abmil import ABMIL
 from momkd.models.base import BagClassifier
 from momkd.models.mean_pool import MeanLogistic
 from momkd.models.momkd import MoMKD
+from momkd.models.tdc import TDC
 from momkd.types import Dims
 
 MODELS: dict[str, type[BagClassifier]] = {
     "momkd": MoMKD,
     "abmil": ABMIL,
+    "tdc": TDC,
     "mean_logistic": MeanLogistic,
 }
 
