@@ -1,6 +1,6 @@
-"""Cross-validate on a real paired cohort and write the table of docs/results/real-cohort.md.
+"""Cross-validate on a real paired cohort and write docs/results/real-cohort/<task>.md.
 
-    python benchmarks/real_cohort.py --data ../shared/data/tcga-brca --runs runs
+    python benchmarks/real_cohort.py --data ../shared/data/tcga-brca --runs runs [--task PR]
 
 Runs what a user would type, command by command; finished trainings are not repeated. With
 `--table-only` the page is written from the runs as they are.
@@ -17,7 +17,7 @@ from typing import Any
 
 from momkd.workflows.tables import with_interval
 
-_TASKS = {"HER2": 3, "PR": 3, "ODX85": 1}  # label -> seeds
+_TASKS = ("HER2", "PR", "ODX85")
 _MODELS = "momkd,abmil,mean_logistic"
 _SHOWN = ("auroc", "auprc", "accuracy", "majority_rate", "macro_f1", "brier")
 _NAMES = {
@@ -28,22 +28,16 @@ _NAMES = {
 }
 
 
-def commands(data: str, runs: Path) -> list[str]:
-    """Give the commands, as typed."""
-    lines = []
-    for task, seeds in _TASKS.items():
-        config = f"{task.lower()}.yaml"
-        lines += [
-            f"momkd init --features {data}/features --clinical {data}/clinical.csv "
-            f"--rna {data}/rna.csv.gz --target {task} --positive 1 --negative 0 "
-            f"-o {config} --force",
-            f"momkd check -c {config}",
-            f"momkd crossval -c {config} --model {_MODELS} --seeds {seeds} "
-            f"-o {runs / task.lower()}",
-            f"momkd crossval -c {config} --model momkd:code --seeds 1 "
-            f"-o {runs / task.lower()}-code",
-        ]
-    return lines
+def commands(task: str, data: str, runs: Path) -> list[str]:
+    """Give the commands of one task, as typed."""
+    config, run = f"{task.lower()}.yaml", runs / task.lower()
+    return [
+        f"momkd init --features {data}/features --clinical {data}/clinical.csv "
+        f"--rna {data}/rna.csv.gz --target {task} --positive 1 --negative 0 -o {config} --force",
+        f"momkd check -c {config}",
+        f"momkd crossval -c {config} --model {_MODELS} --seeds 3 -o {run}",
+        f"momkd crossval -c {config} --model momkd:code --seeds 1 -o {run}-code",
+    ]
 
 
 def run(lines: Sequence[str]) -> None:
@@ -54,11 +48,8 @@ def run(lines: Sequence[str]) -> None:
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """Give a row a model of a run, or none where the run is not finished."""
-    path = folder / "metrics.json"
-    if not path.exists():
-        return []
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    """Give a row a model of a run."""
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     rows = []
     for name, entry in metrics["models"].items():
         row = {"model": _NAMES[name], "cases": entry["n_cases"], "fits": entry["n_fits"]}
@@ -73,33 +64,31 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Set rows as a Markdown table."""
-    if not rows:
-        return "not run\n"
     head = list(rows[0])
     lines = [head, ["---"] * len(head), *([str(r[k]) for k in head] for r in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def page(data: str, runs: Path) -> str:
-    """Write the page from finished runs."""
-    parts = [(Path(__file__).parent / "real_cohort.md").read_text(encoding="utf-8")]
-    for task in _TASKS:
-        folder = runs / task.lower()
-        manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        counts = {row["what"]: row["n"] for row in manifest["counts"]}
-        negative, positive = manifest["class_names"]
-        machine = manifest["machine"]
-        parts.append(
-            f"\n## {task}\n\n{counts[f'cases {positive}']} positive and "
-            f"{counts[f'cases {negative}']} negative cases: "
-            f"{counts['cases with slide and RNA']} with slide and RNA, "
-            f"{counts['cases with slide only']} with slide only, "
-            f"{counts['cases with RNA only']} with RNA only. momkd {machine['momkd']}, torch "
-            f"{machine['torch']}, {machine['system']}, 2 cores, {machine['date']}.\n\n"
-        )
-        parts.append(markdown(rows_of(folder) + rows_of(runs / f"{task.lower()}-code")))
-    parts.append("\n## Commands\n\n```\n" + "\n".join(commands(data, runs)) + "\n```\n")
-    return "".join(parts)
+def page(task: str, data: str, runs: Path) -> str:
+    """Write the page of one task from its finished runs."""
+    folder = runs / task.lower()
+    manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    counts = {row["what"]: row["n"] for row in manifest["counts"]}
+    negative, positive = manifest["class_names"]
+    machine = manifest["machine"]
+    return (
+        f"# {task} on TCGA-BRCA\n\n"
+        f"{counts[f'cases {positive}']} positive and {counts[f'cases {negative}']} negative cases: "
+        f"{counts['cases with slide and RNA']} with slide and RNA, "
+        f"{counts['cases with slide only']} with slide only, "
+        f"{counts['cases with RNA only']} with RNA only. momkd {machine['momkd']}, torch "
+        f"{machine['torch']}, {machine['system']}, 2 cores, {machine['date']}. "
+        "[What the data are and how to read this](README.md).\n\n"
+        + markdown(rows_of(folder) + rows_of(runs / f"{task.lower()}-code"))
+        + "\n```\n"
+        + "\n".join(commands(task, data, runs))
+        + "\n```\n"
+    )
 
 
 def main() -> None:
@@ -107,14 +96,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data/tcga-brca")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("-o", "--output", type=Path, default=Path("docs/results/real-cohort.md"))
+    parser.add_argument("--task", action="append", choices=_TASKS, help="default: all")
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/results/real-cohort"))
     parser.add_argument("--table-only", action="store_true")
     given = parser.parse_args()
-    if not given.table_only:
-        run(commands(given.data, given.runs))
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(page(given.data, given.runs), encoding="utf-8")
-    print(f"wrote {given.output}")
+    for task in given.task or _TASKS:
+        if not given.table_only:
+            run(commands(task, given.data, given.runs))
+        path = given.output / f"{task.lower()}.md"
+        path.write_text(page(task, given.data, given.runs), encoding="utf-8")
+        print(f"wrote {path}")
 
 
 if __name__ == "__main__":

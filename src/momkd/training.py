@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -19,6 +19,7 @@ from momkd.checkpoint import CheckpointStore, require_same
 from momkd.config import Options
 from momkd.errors import InterruptedRunError, ModelError
 from momkd.fitting.device import Precision, make_fabric
+from momkd.fitting.optimizers import OptimizerName
 from momkd.fitting.pace import Pace, Progress
 from momkd.fitting.sampling import (
     PlacedSamples,
@@ -27,6 +28,7 @@ from momkd.fitting.sampling import (
     derive_seed,
     epoch_order,
 )
+from momkd.fitting.schedules import ScheduleName, learning_rate
 from momkd.fitting.scoring import Scored, score, score_cases, score_placed
 from momkd.fitting.stepping import Stepper
 from momkd.fitting.stopping import COLLAPSE_EPOCHS, CollapseWatch, Watch
@@ -34,6 +36,8 @@ from momkd.models.base import BagClassifier
 from momkd.types import SampleSource
 
 __all__ = ["FitOptions", "Fitted", "Progress", "Scored", "fit", "score"]
+
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 _CONSTANT_SPREAD = 1e-6
 _SAVING_SHARE = 0.1
@@ -45,22 +49,29 @@ class FitOptions(Options):
     ``smoothing`` is the weight of the past in the smoothed validation score; ``patience`` the
     number of epochs without a better one after which training stops. ``select`` names the score:
     the AUROC over validation cases, or their negative log-likelihood. ``clip_norm`` bounds the
-    gradient's norm. ``balanced`` draws cases of all classes equally often. Half precision with a
-    loss scale (``16-mixed``) is not offered: its scale is state that the data drive. ``threads``
-    is how many of them torch computes with; on few cores more than one is rarely faster.
+    gradient's norm. ``optimizer`` and ``schedule`` are explained in :mod:`momkd.fitting.optimizers`
+    and :mod:`momkd.fitting.schedules`; ``lr_final`` belongs to the schedules ``cosine`` and
+    ``linear``, ``step_epoch`` to ``step``. ``balanced`` draws cases of all classes equally often.
+    Half precision with a loss scale (``16-mixed``) is not offered: its scale is state that the data
+    drive. ``threads`` is how many of them torch computes with; on few cores more than one is rarely
+    faster.
     """
 
     epochs: int = Field(100, ge=1)
     patience: int = Field(10, ge=1)
     smoothing: float = Field(0.4, ge=0.0, lt=1.0)
     select: Literal["auroc", "loss"] = "auroc"
+    optimizer: OptimizerName = "adamw"
     lr: float = Field(2e-4, gt=0.0, allow_inf_nan=False)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: float = Field(1e-4, ge=0.0, allow_inf_nan=False)
     batch_size: int = Field(1, ge=1)
     clip_norm: float | None = Field(16.0, gt=0.0)
-    schedule: Literal["plateau", "constant"] = "plateau"
+    schedule: ScheduleName = "plateau"
     plateau_factor: float = Field(0.2, gt=0.0, lt=1.0)
     plateau_patience: int = Field(5, ge=0)
+    lr_final: float = Field(0.0, ge=0.0, allow_inf_nan=False)
+    step_epoch: int = Field(100, ge=1)
     balanced: bool = True
     precision: Precision = "32-true"
     device: str = Field("cpu", pattern=r"^(cpu|auto|mps|cuda(:\d+)?)$")
@@ -192,7 +203,9 @@ class _Loop:
             model,
             self.fabric,
             seed=seed,
-            lr=options.lr,
+            optimizer=options.optimizer,
+            lr=self._learning_rate(0, n_drops=0),
+            betas=options.betas,
             weight_decay=options.weight_decay,
             clip_norm=options.clip_norm,
         )
@@ -265,8 +278,8 @@ class _Loop:
         if is_best:
             self.best = copy.deepcopy(self.model.state_dict())
         self._heed_collapse(cases.spread, diagnostics)
-        self.stepper.lr = self.options.lr * self.options.plateau_factor**self.watch.n_drops
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+        self.stepper.lr = self._learning_rate(self.epoch, n_drops=self.watch.n_drops)
         self.stop_reason = self._reason_to_stop()
         self._tell(at_once=True)
         self._save_if_cheap()
@@ -358,6 +371,19 @@ class _Loop:
         if self.watch.n_since_best >= self.options.patience:
             return "patience"
         return "epochs" if self.epoch == self.n_epochs else None
+
+    def _learning_rate(self, epoch: int, *, n_drops: int) -> float:
+        o = self.options
+        return learning_rate(
+            o.schedule,
+            lr=o.lr,
+            epoch=epoch,
+            n_epochs=o.epochs,
+            n_drops=n_drops,
+            factor=o.plateau_factor,
+            lr_final=o.lr_final,
+            step_epoch=o.step_epoch,
+        )
 
     def _plateau_patience(self) -> int | None:
         return self.options.plateau_patience if self.options.schedule == "plateau" else None

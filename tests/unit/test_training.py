@@ -352,7 +352,16 @@ def test_gradients_are_clipped_and_only_matrices_decay() -> None:
     for clip in (None, 1e-3):
         model = build()
         fabric = make_fabric("cpu", "32-true")
-        stepper = Stepper(model, fabric, seed=1, lr=0.1, weight_decay=0.5, clip_norm=clip)
+        stepper = Stepper(
+            model,
+            fabric,
+            seed=1,
+            optimizer="adamw",
+            betas=(0.9, 0.999),
+            lr=0.1,
+            weight_decay=0.5,
+            clip_norm=clip,
+        )
         told = stepper.take(batch, 0, 0)["grad_norm"]
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         norms[clip] = (told, float(torch.stack([g.norm() for g in grads]).norm()))
