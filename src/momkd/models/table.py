@@ -8,6 +8,7 @@ from momkd.config import Options, parse_options
 from momkd.errors import ConfigError
 from momkd.models.abmil import ABMIL
 from momkd.models.base import BagClassifier
+from momkd.models.dsmil import DSMIL
 from momkd.models.mean_pool import MeanLogistic
 from momkd.models.momkd import MoMKD
 from momkd.models.tdc import TDC
@@ -16,6 +17,7 @@ from momkd.types import Dims
 MODELS: dict[str, type[BagClassifier]] = {
     "momkd": MoMKD,
     "abmil": ABMIL,
+    "dsmil": DSMIL,
     "tdc": TDC,
     "mean_logistic": MeanLogistic,
 }
