@@ -20,12 +20,14 @@ SIZES = (1, 2, 5, 6, 8, 9, 50, 500)
 
 # widths that keep a model of many parts quick; the published ones stand in the parity tests
 SMALL = {
+    "wikg": {"dim": 32},
     "tdc": {"dim": 32, "dim_attention": 16, "dim_feature": 8, "teacher": {"epochs": 2}},
 }
 # every model with every preset, and each way a model can be built that changes its equations
 KINDS = [(name, preset, {}) for name, cls in MODELS.items() for preset in cls.presets or [None]]
 KINDS += [("momkd", "paper", {"memory_update": way}) for way in ("ema", "fixed")]
-KINDS += [("abmil", None, {"gated": False})]
+KINDS += [("abmil", None, {"gated": False}), ("wikg", None, {"score": "product"})]
+KINDS += [("wikg", None, {"readout": readout}) for readout in ("mean", "max")]
 IDS = ["-".join([name, preset or "", *map(str, extra.values())]) for name, preset, extra in KINDS]
 # loss terms of a slide without RNA, and of RNA without a slide; else the classifier's alone
 TERMS_WITHOUT = {

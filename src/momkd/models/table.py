@@ -12,12 +12,14 @@ from momkd.models.dsmil import DSMIL
 from momkd.models.mean_pool import MeanLogistic
 from momkd.models.momkd import MoMKD
 from momkd.models.tdc import TDC
+from momkd.models.wikg import WiKG
 from momkd.types import Dims
 
 MODELS: dict[str, type[BagClassifier]] = {
     "momkd": MoMKD,
     "abmil": ABMIL,
     "dsmil": DSMIL,
+    "wikg": WiKG,
     "tdc": TDC,
     "mean_logistic": MeanLogistic,
 }
