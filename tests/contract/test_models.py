@@ -21,6 +21,7 @@ SIZES = (1, 2, 5, 6, 8, 9, 50, 500)
 # widths that keep a model of many parts quick; the published ones stand in the parity tests
 SMALL = {
     "wikg": {"dim": 32},
+    "mkd": {"dim": 24, "dim_attention": 16, "dim_fusion": 6},
     "tdc": {"dim": 32, "dim_attention": 16, "dim_feature": 8, "teacher": {"epochs": 2}},
 }
 # every model with every preset, and each way a model can be built that changes its equations
@@ -33,11 +34,12 @@ IDS = ["-".join([name, preset or "", *map(str, extra.values())]) for name, prese
 TERMS_WITHOUT = {
     "momkd": ({"ce", "memory", "align_wsi"}, {"align_omics", "reconstruction"}),
     "tdc": ({"ce", "kl_mean", "contrast_mean"}, set()),
+    "mkd": ({"ce"}, {"ce_rna"}),
 }
 # what trains the classifier, where that is not the cross-entropy of its logits alone
 CLASSIFIER_TERMS = {"dsmil": {"bag", "instance"}}
 # terms that are statistics of the pairs of a batch, no mean over its samples
-WINDOW_TERMS: dict[str, set[str]] = {}
+WINDOW_TERMS = {"mkd": {"relations", "divergence", "alignment", "orthogonality"}}
 every_model = pytest.mark.parametrize("kind", KINDS, ids=IDS)
 
 

@@ -10,6 +10,7 @@ from momkd.models.abmil import ABMIL
 from momkd.models.base import BagClassifier
 from momkd.models.dsmil import DSMIL
 from momkd.models.mean_pool import MeanLogistic
+from momkd.models.mkd import MKD
 from momkd.models.momkd import MoMKD
 from momkd.models.tdc import TDC
 from momkd.models.wikg import WiKG
@@ -21,6 +22,7 @@ MODELS: dict[str, type[BagClassifier]] = {
     "dsmil": DSMIL,
     "wikg": WiKG,
     "tdc": TDC,
+    "mkd": MKD,
     "mean_logistic": MeanLogistic,
 }
 
