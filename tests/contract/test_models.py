@@ -21,6 +21,7 @@ SIZES = (1, 2, 5, 6, 8, 9, 50, 500)
 # widths that keep a model of many parts quick; the published ones stand in the parity tests
 SMALL = {
     "wikg": {"dim": 32},
+    "transmil": {"dim": 32, "n_landmarks": 16},
     "mkd": {"dim": 24, "dim_attention": 16, "dim_fusion": 6},
     "tdc": {"dim": 32, "dim_attention": 16, "dim_feature": 8, "teacher": {"epochs": 2}},
 }
@@ -152,6 +153,8 @@ def test_forward_is_pure_and_its_attention_a_distribution(kind, n_tiles):
 @pytest.mark.parametrize("n_tiles", SIZES)
 def test_order_of_tiles_does_not_matter(kind, n_tiles):
     model, bag = make_model(kind).eval(), make_bag(n_tiles)
+    if model.order_matters:
+        pytest.skip(f"{kind[0]} reads tiles as a sequence; a bag's raster order is its order")
     order = torch.randperm(n_tiles, generator=torch.Generator().manual_seed(1))
     place = torch.empty_like(order)
     place[order] = torch.arange(n_tiles)

@@ -24,6 +24,9 @@ class BagClassifier(nn.Module):
         Training without any RNA is refused.
     needs_coordinates
         A bag without neighbours is refused.
+    order_matters
+        The order of a bag's tiles changes the answer. A bag is in raster order, so a shuffled file
+        changes nothing either way.
     training_only
         Names of submodules that only training uses (RNA towers, decoders). They are absent when
         ``dims.n_genes`` is None, and left out of what a predictor saves.
@@ -33,6 +36,7 @@ class BagClassifier(nn.Module):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     needs_rna: ClassVar[bool] = False
     needs_coordinates: ClassVar[bool] = False
+    order_matters: ClassVar[bool] = False
     training_only: ClassVar[tuple[str, ...]] = ()
 
     start_notes: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from momkd.models.mean_pool import MeanLogistic
 from momkd.models.mkd import MKD
 from momkd.models.momkd import MoMKD
 from momkd.models.tdc import TDC
+from momkd.models.transmil import TransMIL
 from momkd.models.wikg import WiKG
 from momkd.types import Dims
 
@@ -20,6 +21,7 @@ MODELS: dict[str, type[BagClassifier]] = {
     "momkd": MoMKD,
     "abmil": ABMIL,
     "dsmil": DSMIL,
+    "transmil": TransMIL,
     "wikg": WiKG,
     "tdc": TDC,
     "mkd": MKD,
