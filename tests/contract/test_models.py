@@ -21,6 +21,7 @@ SIZES = (1, 2, 5, 6, 8, 9, 50, 500)
 # widths that keep a model of many parts quick; the published ones stand in the parity tests
 SMALL = {
     "wikg": {"dim": 32},
+    "dtfd_mil": {"dim": 32, "dim_attention": 16},
     "transmil": {"dim": 32, "n_landmarks": 16},
     "mkd": {"dim": 24, "dim_attention": 16, "dim_fusion": 6},
     "tdc": {"dim": 32, "dim_attention": 16, "dim_feature": 8, "teacher": {"epochs": 2}},
@@ -29,6 +30,7 @@ SMALL = {
 KINDS = [(name, preset, {}) for name, cls in MODELS.items() for preset in cls.presets or [None]]
 KINDS += [("momkd", "paper", {"memory_update": way}) for way in ("ema", "fixed")]
 KINDS += [("abmil", None, {"gated": False}), ("wikg", None, {"score": "product"})]
+KINDS += [("dtfd_mil", None, {"distil": way}) for way in ("MaxS", "MaxMinS", "MAS")]
 KINDS += [("wikg", None, {"readout": readout}) for readout in ("mean", "max")]
 IDS = ["-".join([name, preset or "", *map(str, extra.values())]) for name, preset, extra in KINDS]
 # loss terms of a slide without RNA, and of RNA without a slide; else the classifier's alone
@@ -38,7 +40,7 @@ TERMS_WITHOUT = {
     "mkd": ({"ce"}, {"ce_rna"}),
 }
 # what trains the classifier, where that is not the cross-entropy of its logits alone
-CLASSIFIER_TERMS = {"dsmil": {"bag", "instance"}}
+CLASSIFIER_TERMS = {"dsmil": {"bag", "instance"}, "dtfd_mil": {"tier_1", "tier_2"}}
 # terms that are statistics of the pairs of a batch, no mean over its samples
 WINDOW_TERMS = {"mkd": {"relations", "divergence", "alignment", "orthogonality"}}
 every_model = pytest.mark.parametrize("kind", KINDS, ids=IDS)
@@ -154,7 +156,7 @@ def test_forward_is_pure_and_its_attention_a_distribution(kind, n_tiles):
 def test_order_of_tiles_does_not_matter(kind, n_tiles):
     model, bag = make_model(kind).eval(), make_bag(n_tiles)
     if model.order_matters:
-        pytest.skip(f"{kind[0]} reads tiles as a sequence; a bag's raster order is its order")
+        pytest.skip(f"{kind[0]} depends on the order of tiles; a bag is in raster order")
     order = torch.randperm(n_tiles, generator=torch.Generator().manual_seed(1))
     place = torch.empty_like(order)
     place[order] = torch.arange(n_tiles)

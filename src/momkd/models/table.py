@@ -9,6 +9,7 @@ from momkd.errors import ConfigError
 from momkd.models.abmil import ABMIL
 from momkd.models.base import BagClassifier
 from momkd.models.dsmil import DSMIL
+from momkd.models.dtfd_mil import DTFDMIL
 from momkd.models.mean_pool import MeanLogistic
 from momkd.models.mkd import MKD
 from momkd.models.momkd import MoMKD
@@ -22,6 +23,7 @@ MODELS: dict[str, type[BagClassifier]] = {
     "abmil": ABMIL,
     "dsmil": DSMIL,
     "transmil": TransMIL,
+    "dtfd_mil": DTFDMIL,
     "wikg": WiKG,
     "tdc": TDC,
     "mkd": MKD,
