@@ -22,6 +22,7 @@ SIZES = (1, 2, 5, 6, 8, 9, 50, 500)
 SMALL = {
     "wikg": {"dim": 32},
     "dtfd_mil": {"dim": 32, "dim_attention": 16},
+    "g_hanet": {"dim": 32, "dim_hidden": 16, "dim_attention": 16, "dim_token": 8},
     "transmil": {"dim": 32, "n_landmarks": 16},
     "mkd": {"dim": 24, "dim_attention": 16, "dim_fusion": 6},
     "tdc": {"dim": 32, "dim_attention": 16, "dim_feature": 8, "teacher": {"epochs": 2}},

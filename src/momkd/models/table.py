@@ -10,6 +10,7 @@ from momkd.models.abmil import ABMIL
 from momkd.models.base import BagClassifier
 from momkd.models.dsmil import DSMIL
 from momkd.models.dtfd_mil import DTFDMIL
+from momkd.models.g_hanet import GHANet
 from momkd.models.mean_pool import MeanLogistic
 from momkd.models.mkd import MKD
 from momkd.models.momkd import MoMKD
@@ -27,6 +28,7 @@ MODELS: dict[str, type[BagClassifier]] = {
     "wikg": WiKG,
     "tdc": TDC,
     "mkd": MKD,
+    "g_hanet": GHANet,
     "mean_logistic": MeanLogistic,
 }
 
