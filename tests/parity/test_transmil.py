@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from momkd.models.table import build_model
-from momkd.nn.nystrom import pseudo_inverse
+from momkd.nn.nystrom import NystromAttention, pseudo_inverse
 from momkd.types import Bag, Dims
 from tests.parity.sine import fill, load_golden, sine_input
 
@@ -132,21 +132,46 @@ def test_filling_repeats_the_first_tiles_and_order_matters():
     assert GOLDEN["fact.NOT_permutation_invariant_maxdiff(N=10)"] > 1e-3
 
 
-def test_tokens_inside_the_attention(monkeypatch):
-    model, seen = sine_filled(1536, "0.0.14"), []
-    attention = model.block_1.attention
-    attention.to_qkv.register_forward_hook(lambda _, given, __: seen.append(given[0]))
-    logits(model, sine_input(10, 1536).float())
-    assert list(seen[0].shape) == GOLDEN["fact.tokens_inside_attention_for_N=10"]
-    assert GOLDEN["fact.padding_is_in_front_and_zero"] == (not bool(seen[0][0, :239].any()))
-    assert bool(seen[0][0, 239:].any(dim=1).all())
-    logits(model, sine_input(16, 1536).float())
-    assert seen[1].shape[1] == GOLDEN["fact.N=16 -> 17 tokens -> padded_to"]
+def plain_attention(attention, tokens):
+    """The published layer without the folding: every landmark of the filling is computed."""
+    m, n_tokens = attention.n_landmarks, tokens.shape[1]
+    n_filled = -n_tokens % m
+    x = torch.nn.functional.pad(tokens, (0, 0, n_filled, 0))
+    q, k, v = (attention._split(part) for part in attention.to_qkv(x).chunk(3, dim=2))
+    q = q * attention.scale
+    q_marks, k_marks = (t.unflatten(2, (m, -1)).mean(dim=3) for t in (q, k))
+    a = (torch.softmax(i @ j.mT, -1) for i, j in ((q, k_marks), (q_marks, k_marks), (q_marks, k)))
+    to_marks, among, from_marks = a
+    inverse = pseudo_inverse(among, 0, attention.n_iterations)
+    mixed = to_marks @ inverse @ from_marks @ v + attention.convolution(v)
+    return attention.output(mixed.transpose(1, 2).flatten(2))[:, n_filled:], x
+
+
+@pytest.mark.parametrize("n_tokens", [2, 5, 17, 32, 33, 50, 96, 97, 131])
+def test_folding_the_filling_changes_no_number(n_tokens):
+    torch.manual_seed(0)
+    attention = NystromAttention(16, 2, 8, n_landmarks=32, dropout=0.0).double()
+    tokens = torch.randn(3, n_tokens, 16).double().requires_grad_()
+    folded, _ = attention(tokens)
+    plain, _ = plain_attention(attention, tokens)
+    torch.testing.assert_close(folded, plain, atol=1e-10, rtol=1e-9)
+    weight = attention.to_qkv.weight
+    wanted = torch.autograd.grad(plain.square().sum(), (tokens, weight), retain_graph=True)
+    found = torch.autograd.grad(folded.square().sum(), (tokens, weight))
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-7)
+
+
+def test_tokens_inside_the_attention():
+    _, filled = plain_attention(build(1536).block_1.attention, torch.ones(1, 17, 512))
+    assert list(filled.shape) == GOLDEN["fact.tokens_inside_attention_for_N=10"]
+    assert GOLDEN["fact.padding_is_in_front_and_zero"] == (not bool(filled[0, :239].any()))
+    assert filled.shape[1] == GOLDEN["fact.N=16 -> 17 tokens -> padded_to"]
 
 
 def test_pseudo_inverse_comes_near_the_true_one():
     torch.manual_seed(0)
     x = torch.softmax(torch.randn(2, 3, 6, 6).double() * 3, dim=-1)
-    torch.testing.assert_close(pseudo_inverse(x, 40), torch.linalg.pinv(x), atol=1e-8, rtol=1e-6)
-    alone = torch.stack([pseudo_inverse(item[None], 6)[0] for item in x])
-    torch.testing.assert_close(pseudo_inverse(x, 6), alone)
+    torch.testing.assert_close(pseudo_inverse(x, 0, 40), torch.linalg.pinv(x), atol=1e-8, rtol=1e-6)
+    alone = torch.stack([pseudo_inverse(item[None], 0, 6)[0] for item in x])
+    torch.testing.assert_close(pseudo_inverse(x, 0, 6), alone)

@@ -4,6 +4,7 @@ Xiong et al., AAAI 2021, arXiv 2102.03902, with the details of the package that 
 (nystrom-attention, from 0.0.10 on); PPEG is TransMIL's own.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -18,6 +19,11 @@ class NystromAttention(nn.Module):
     Tokens are filled up in front with zeros to a multiple of ``n_landmarks``; a landmark is the
     mean of consecutive tokens. out = A_1 pinv(A_2) (A_3 v) + conv(v), with A_1 = softmax(q l_k'),
     A_2 = softmax(l_q l_k'), A_3 = softmax(l_q k'). The filling is not masked.
+
+    The filling has q = k = v = 0 exactly (there is no bias), so the landmarks made of it alone are
+    all one, and nothing the iteration does tells them apart. They are kept as *one* landmark, in
+    the basis where P equal entries v are the single entry sqrt(P) v: the same numbers, with
+    matrices of the size of the real landmarks. A slide of 4 tiles needs 6 x 6 instead of 256 x 256.
 
     Parameters
     ----------
@@ -64,44 +70,103 @@ class NystromAttention(nn.Module):
 
         These weights may be negative: a pseudo-inverse stands among their factors.
         """
-        n_tokens, m = tokens.shape[1], self.n_landmarks
-        n_filled = -n_tokens % m
-        x = pad(tokens, (0, 0, n_filled, 0))
-        q, k, v = (self._split(part) for part in self.to_qkv(x).chunk(3, dim=2))
+        n_tokens = tokens.shape[1]
+        n_filled = -n_tokens % self.n_landmarks
+        per_landmark = (n_tokens + n_filled) // self.n_landmarks
+        n_empty, n_mixed = divmod(n_filled, per_landmark)  # landmarks, then tokens, of filling
+        q, k, v = (self._split(part) for part in self.to_qkv(tokens).chunk(3, dim=2))
         q = q * self.scale
-        q_marks, k_marks = (t.reshape(*t.shape[:2], m, -1, t.shape[3]).mean(dim=3) for t in (q, k))
-        to_marks = _softmax(q @ k_marks.transpose(2, 3))
-        among = _softmax(q_marks @ k_marks.transpose(2, 3))
-        from_marks = _softmax(q_marks @ k.transpose(2, 3))
-        inverse = pseudo_inverse(among, self.n_iterations).to(v.dtype)
-        values = inverse @ (from_marks.to(v.dtype) @ v)
-        mixed = to_marks.to(v.dtype) @ values + self.convolution(v)
-        out = self.output(mixed.transpose(1, 2).flatten(2))
+        q_marks, k_marks = (_landmarks(t, n_mixed, per_landmark, n_empty) for t in (q, k))
+        if self.rows == "first":
+            q, v = (pad(t, (0, 0, n_filled, 0)) for t in (q, v))
+            k = pad(k, (0, 0, n_filled, 0))
+            n_filled = 0
+        among = _softmax(q_marks @ k_marks.transpose(2, 3), n_empty)
+        inverse = pseudo_inverse(among, n_empty, self.n_iterations).to(v.dtype)
+        to_marks = _fold_columns(_softmax(q @ k_marks.transpose(2, 3), n_empty), n_empty)
+        # of the filling's tokens only their share of the softmax matters: their values are 0
+        k = pad(k, (0, 0, 0, 1)) if n_filled else k
+        from_marks = _fold_rows(_softmax(q_marks @ k.transpose(2, 3), n_filled), n_empty)
+        from_marks = from_marks[..., : v.shape[2]].to(v.dtype)
+        mixed = to_marks.to(v.dtype) @ (inverse @ (from_marks @ v)) + self.convolution(v)
+        out: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
         with torch.no_grad():
-            first = to_marks[:, :, n_filled : n_filled + 1].to(v.dtype)
-            row = (first @ inverse @ from_marks.to(v.dtype)).squeeze(2).mean(dim=1)
-        kept = out[:, n_filled:] if self.rows == "last" else out[:, :n_tokens]
-        return kept, row[:, n_filled:]
+            first = to_marks[:, :, -n_tokens : to_marks.shape[2] - n_tokens + 1].to(v.dtype)
+            row = (first @ inverse @ from_marks).squeeze(2).mean(dim=1)
+        return out[:, :n_tokens], row[:, -n_tokens:]
 
     def _split(self, x: Float[Tensor, "b n inner"]) -> Float[Tensor, "b n_heads n dim_head"]:
         return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
 
 
+def _landmarks(
+    x: Float[Tensor, "b n_heads n_tokens dim_head"], n_mixed: int, per_landmark: int, n_empty: int
+) -> Float[Tensor, "b n_heads n_kept dim_head"]:
+    """Average consecutive tokens after ``n_mixed`` zeros; last, if there is any, the empty one."""
+    filled = pad(x, (0, 0, n_mixed, 0))
+    means = filled.reshape(*x.shape[:2], -1, per_landmark, x.shape[3]).mean(dim=3)
+    return pad(means, (0, 0, 0, 1)) if n_empty else means
+
+
+def _softmax(scores: Tensor, n_last: int) -> Tensor:
+    """Softmax over the last dimension, whose last entry stands for ``n_last`` equal ones, if any.
+
+    That entry is then what these share in all.
+    """
+    wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    if n_last:
+        bias = wide.new_zeros(wide.shape[-1])
+        bias[-1] = math.log(n_last)
+        wide = wide + bias
+    return torch.softmax(wide, dim=-1)
+
+
+def _fold_columns(x: Tensor, n_last: int) -> Tensor:
+    """Turn a last column that holds a sum over ``n_last`` into its folded entry."""
+    if not n_last:
+        return x
+    return torch.cat([x[..., :-1], x[..., -1:] / math.sqrt(n_last)], dim=-1)
+
+
+def _fold_rows(x: Tensor, n_last: int) -> Tensor:
+    """Turn a last row that stands for ``n_last`` equal ones into their folded row."""
+    if not n_last:
+        return x
+    return torch.cat([x[..., :-1, :], x[..., -1:, :] * math.sqrt(n_last)], dim=-2)
+
+
 def pseudo_inverse(
-    x: Float[Tensor, "b n_heads m m"], n_iterations: int
+    x: Float[Tensor, "b n_heads m m"], n_last: int, n_iterations: int
 ) -> Float[Tensor, "b n_heads m m"]:
     """Iterate to the Moore-Penrose inverse, from x' / (largest row sum x largest column sum).
 
     The maxima are over all heads of an item, as where items came one at a time. Never in half
     precision: the iteration amplifies rounding.
+
+    Parameters
+    ----------
+    x
+        Not negative. Where ``n_last`` is not 0, the last row stands for so many equal ones, and the
+        last column holds their sum.
+    n_last, n_iterations
+        Folded rows and columns (see :class:`NystromAttention`), and steps.
+
+    Returns
+    -------
+    Tensor
+        The inverse, folded on both sides.
     """
     with torch.autocast(x.device.type, enabled=False):
-        sizes = x.abs()
-        rows, columns = (sizes.sum(dim=d).flatten(1).amax(dim=1) for d in (3, 2))
-        z = x.transpose(2, 3) / (rows * columns)[:, None, None, None]
+        weight = x.new_ones(x.shape[-1])
+        if n_last:
+            weight[-1] = n_last
+        rows = x.sum(dim=3).flatten(1).amax(dim=1)
+        columns = ((weight @ x) / weight).flatten(1).amax(dim=1)
+        folded = _fold_rows(_fold_columns(x, n_last), n_last)
+        z = folded.transpose(2, 3) / (rows * columns)[:, None, None, None]
         eye = torch.eye(x.shape[3], dtype=x.dtype, device=x.device)
         for _ in range(n_iterations):
-            xz = x @ z
+            xz = folded @ z
             z = 0.25 * z @ (13 * eye - xz @ (15 * eye - xz @ (7 * eye - xz)))
         return z
 
@@ -124,8 +189,3 @@ class PPEG(nn.Module):
         for convolution in self.convolutions:
             mixed = mixed + convolution(square)
         return torch.cat([tokens[:, :1], mixed.flatten(2).transpose(1, 2)], dim=1)
-
-
-def _softmax(scores: Tensor) -> Tensor:
-    wide = torch.promote_types(scores.dtype, torch.float32)
-    return torch.softmax(scores.to(wide), dim=-1)
