@@ -3,6 +3,7 @@
 Wang et al., arXiv 2403.10040, after its published code; there for survival, here for a label.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -362,4 +363,7 @@ def _welch(
     positive = np.asarray(labels) == max(labels)
     if min(int(positive.sum()), int((~positive).sum())) < 2:
         return np.ones(rna.shape[1])
-    return np.asarray(ttest_ind(rna[positive], rna[~positive], equal_var=False).pvalue)
+    with warnings.catch_warnings():
+        # a gene (nearly) constant within a class: its p-value is NaN, and counts as 1
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.asarray(ttest_ind(rna[positive], rna[~positive], equal_var=False).pvalue)

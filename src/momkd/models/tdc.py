@@ -46,6 +46,8 @@ class TeacherOptions(config.Options):
     ----------
     epochs, lr, weight_decay, batch_size
         Adam with an L2 penalty; the rate falls linearly to 0 over the epochs.
+    patience
+        Epochs without a better one after which the teacher's training ends.
     holdout
         Share of the paired training cases kept aside to choose the teacher's epoch.
     l1
@@ -60,6 +62,7 @@ class TeacherOptions(config.Options):
     """
 
     epochs: int = Field(30, ge=1)
+    patience: int = Field(10, ge=1)
     lr: float = Field(5e-4, gt=0)
     weight_decay: float = Field(4e-4, ge=0)
     batch_size: int = Field(16, ge=2)
@@ -455,9 +458,13 @@ class _TeacherTraining:
         teacher.requires_grad_(True)
         mean = MovingMean(teacher, self.model.options.momentum_mean)
         optimizer = torch.optim.Adam(
-            teacher.parameters(), lr=o.lr, betas=(0.9, 0.999), weight_decay=o.weight_decay
+            teacher.parameters(),
+            lr=o.lr,
+            betas=(0.9, 0.999),
+            weight_decay=o.weight_decay,
+            fused=True,
         )
-        best, best_state = (-math.inf, -math.inf), None
+        best, best_state, best_epoch = (-math.inf, -math.inf), None, 0
         for epoch in range(o.epochs):
             for group in optimizer.param_groups:  # the first epoch has 30/31 of the rate already
                 group["lr"] = o.lr * (1 - (epoch + 1) / (o.epochs + 1))
@@ -475,7 +482,9 @@ class _TeacherTraining:
             if score is None:
                 best_state = teacher.state_dict()
             elif score > best:
-                best, best_state = score, copy.deepcopy(teacher.state_dict())
+                best, best_state, best_epoch = score, copy.deepcopy(teacher.state_dict()), epoch
+            elif epoch - best_epoch >= o.patience:
+                break
         if best_state is not None:
             teacher.load_state_dict(best_state)
         teacher.requires_grad_(False).eval()
@@ -552,12 +561,12 @@ class _TeacherTraining:
         if not self.aside:
             return None
         logits, labels = [], []
-        for sample in self.samples.iterate(self.aside):
-            assert sample.bag is not None
-            tiles, sizes = self.model._pack([sample.bag])
-            logits.append(self.teacher(tiles, sizes, self._rna([sample])).fused[0])
-            labels.append(sample.label)
-        scores, truth = torch.stack(logits).float(), torch.tensor(labels)
+        stream = iter(self.samples.iterate(self.aside))
+        while batch := list(islice(stream, self.options.batch_size)):
+            tiles, sizes = self.model._pack([s.bag for s in batch if s.bag is not None])
+            logits.append(self.teacher(tiles, sizes, self._rna(batch)).fused)
+            labels += [s.label for s in batch]
+        scores, truth = torch.cat(logits).float(), torch.tensor(labels)
         likelihood = -float(cross_entropy(scores.cpu(), truth))
         p = torch.softmax(scores, dim=1)[:, 1].cpu().numpy()
         return float(roc_auc_score(labels, p)), likelihood

@@ -6,6 +6,7 @@ TDC and MKD use it with different widths and endings; both are here.
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from momkd.nn.batch_norm import BatchNorm
 
@@ -30,8 +31,9 @@ class GatedVector(nn.Module):
         b: Float[Tensor, "n dim_b"],
     ) -> Float[Tensor, "n dim_hidden"]:
         """Gate ``own``, which is one of ``a`` and ``b``."""
-        weight = self.gate.weight  # torch has no mixed-precision bilinear map
-        gate = self.gate(a.to(weight.dtype), b.to(weight.dtype))
+        # z = Bilinear(a, b) as one matrix product: several times faster than torch's own
+        products = (a[:, :, None] * b[:, None]).flatten(1)
+        gate = linear(products, self.gate.weight.flatten(1), self.gate.bias)
         gated = torch.sigmoid(gate) * torch.relu(self.content(own))
         return self.dropout(torch.relu(self.output(gated)))
 
