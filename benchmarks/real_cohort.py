@@ -24,6 +24,13 @@ _NAMES = {
     "momkd": "MoMKD, preset `paper`",
     "momkd-code": "MoMKD, preset `code`",
     "abmil": "ABMIL (gated)",
+    "dsmil": "DSMIL",
+    "transmil": "TransMIL",
+    "dtfd_mil": "DTFD-MIL (AFS)",
+    "wikg": "WiKG",
+    "tdc": "TDC",
+    "mkd": "MKD",
+    "g_hanet": "G-HANet",
     "mean_logistic": "logistic regression on the mean embedding",
 }
 
@@ -32,12 +39,19 @@ def commands(task: str, data: str, runs: Path) -> list[str]:
     """Give the commands of one task, as typed."""
     config, run = f"{task.lower()}.yaml", runs / task.lower()
     return [
-        f"momkd init --features {data}/features --clinical {data}/clinical.csv "
-        f"--rna {data}/rna.csv.gz --target {task} --positive 1 --negative 0 -o {config} --force",
+        init_command(task, data, config),
         f"momkd check -c {config}",
         f"momkd crossval -c {config} --model {_MODELS} --seeds 3 -o {run}",
         f"momkd crossval -c {config} --model momkd:code --seeds 1 -o {run}-code",
     ]
+
+
+def init_command(task: str, data: str, config: str) -> str:
+    """Give the command that writes the configuration of one task."""
+    return (
+        f"momkd init --features {data}/features --clinical {data}/clinical.csv "
+        f"--rna {data}/rna.csv.gz --target {task} --positive 1 --negative 0 -o {config} --force"
+    )
 
 
 def run(lines: Sequence[str]) -> None:

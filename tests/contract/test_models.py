@@ -16,7 +16,7 @@ from momkd.types import Bag, Dims, Sample, SampleKey
 
 DIM, N_GENES = 12, 10
 DIMS = Dims(dim_in=DIM, n_classes=2, n_genes=N_GENES)
-SIZES = (1, 2, 5, 6, 8, 9, 50, 500)
+SIZES = (1, 2, 5, 6, 8, 9, 50, 2_000)
 
 # widths that keep a model of many parts quick; the published ones stand in the parity tests
 SMALL = {
