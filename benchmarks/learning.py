@@ -128,7 +128,8 @@ def main() -> None:
     text = (Path(__file__).parent / "learning.md").read_text(encoding="utf-8")
     text += (
         f"\n{given.train_cases} cases to learn from, {given.new_cases} new ones. momkd "
-        f"{facts['momkd']}, torch {facts['torch']}, {facts['system']}, 2 cores, {facts['date']}.\n\n"
+        f"{facts['momkd']}, torch {facts['torch']}, {facts['system']}, 2 cores, "
+        f"{facts['date']}.\n\n"
     )
     text += markdown(rows) + "\n```\npython benchmarks/learning.py\n```\n"
     given.output.write_text(text, encoding="utf-8")

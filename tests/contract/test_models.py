@@ -390,6 +390,18 @@ def test_refusals_of_the_table():
         build_model("momkd", DIMS, None, {"dim": 7})
 
 
+def test_refusals_of_the_models_own():
+    with pytest.raises(ConfigError, match=r"G04.*g_hanet.*4 genes for 6 groups"):
+        build_model("g_hanet", Dims(dim_in=DIM, n_genes=4))
+    with pytest.raises(ConfigError, match=r"G04.*g_hanet.*add up to 6.*10 genes"):
+        build_model("g_hanet", DIMS, options={"group_sizes": [1] * 6})
+    with pytest.raises(ConfigError, match=r"G04.*2 groups, not 6"):
+        build_model("g_hanet", DIMS, options={"group_sizes": [5, 5]})
+    for name in ("g_hanet", "transmil"):
+        with pytest.raises(ConfigError, match=r"G04.*multiple of n_heads"):
+            build_model(name, DIMS, options={"dim": 33})
+
+
 def test_options_lie_over_the_preset_key_by_key():
     options = resolve_options("momkd", "code", {"weights": {"ce": 1.0}, "dim_shared": 32})
     assert options.weights.ce == 1.0

@@ -24,6 +24,8 @@ class BagClassifier(nn.Module):
         Training without any RNA is refused.
     needs_coordinates
         A bag without neighbours is refused.
+    min_batch
+        Fewest slides a step from which the model can learn what its paper says.
     order_matters
         The order of a bag's tiles changes the answer. A bag is in raster order, so a shuffled file
         changes nothing either way.
@@ -36,6 +38,7 @@ class BagClassifier(nn.Module):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     needs_rna: ClassVar[bool] = False
     needs_coordinates: ClassVar[bool] = False
+    min_batch: ClassVar[int] = 1
     order_matters: ClassVar[bool] = False
     training_only: ClassVar[tuple[str, ...]] = ()
 

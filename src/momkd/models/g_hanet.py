@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, mse_loss
 
 from momkd import config
+from momkd.errors import ConfigError
 from momkd.models.base import BagClassifier
 from momkd.nn.pooling import GatedAttention
 from momkd.nn.token_attention import GatedFeedForward, TokenAttention
@@ -61,9 +62,11 @@ class GHANetOptions(config.Options):
     weight_reconstruction: float = Field(0.3, ge=0)
 
     @model_validator(mode="after")
-    def _one_token_a_group(self) -> "GHANetOptions":
+    def _agree(self) -> "GHANetOptions":
         if self.group_sizes is not None and len(self.group_sizes) != self.n_groups:
             raise ValueError(f"group_sizes has {len(self.group_sizes)} groups, not {self.n_groups}")
+        if self.dim % self.n_heads:
+            raise ValueError("dim must be a multiple of n_heads")
         return self
 
 
@@ -176,8 +179,8 @@ class GHANet(BagClassifier):
 
     Raises
     ------
-    ValueError
-        Fewer genes than groups, or group sizes that do not add up to the genes.
+    ConfigError
+        G04 fewer genes than groups, or group sizes that do not add up to the genes.
     """
 
     Options: ClassVar[type[config.Options]] = GHANetOptions
@@ -327,10 +330,12 @@ def sample_distance(
 def _group_sizes(n_genes: int, o: GHANetOptions) -> tuple[int, ...]:
     if o.group_sizes is not None:
         if sum(o.group_sizes) != n_genes:
-            raise ValueError(f"group_sizes add up to {sum(o.group_sizes)}, not to {n_genes} genes")
+            what = f"group_sizes add up to {sum(o.group_sizes)}; the panel has {n_genes} genes"
+            raise ConfigError.of("G04", "model g_hanet", what, "leave group_sizes out")
         return o.group_sizes
     if n_genes < o.n_groups:
-        raise ValueError(f"G-HANet needs a gene a group: {n_genes} genes, {o.n_groups} groups")
+        what = f"needs a gene a group: the panel has {n_genes} genes for {o.n_groups} groups"
+        raise ConfigError.of("G04", "model g_hanet", what, "raise panel.n_genes")
     small, more = divmod(n_genes, o.n_groups)
     return tuple(small + (i < more) for i in range(o.n_groups))
 

@@ -235,6 +235,7 @@ class TDC(BagClassifier):
     Options: ClassVar[type[config.Options]] = TDCOptions
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     needs_rna: ClassVar[bool] = True
+    min_batch: ClassVar[int] = 4
     training_only: ClassVar[tuple[str, ...]] = (
         "teacher",
         "mean_student",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -42,6 +42,12 @@ class TransMILOptions(config.Options):
     n_iterations: int = Field(6, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     rows: Literal["last", "first"] = "last"
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "TransMILOptions":
+        if self.dim % self.n_heads:
+            raise ValueError("dim must be a multiple of n_heads")
+        return self
 
 
 class Block(nn.Module):

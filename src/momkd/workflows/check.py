@@ -9,7 +9,7 @@ from momkd.data.folds import describe_folds, make_folds
 from momkd.workflows.audit import audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files
 from momkd.workflows.fold_job import require_trainable
-from momkd.workflows.settings import load_settings
+from momkd.workflows.settings import load_settings, parse_models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,7 @@ def check(
     """
     files = [Path(config)] if isinstance(config, str | Path) else [Path(c) for c in config]
     settings = load_settings(files, set_)
+    parse_models(None, settings)
     manifest = files[0].with_suffix(".features.csv")
     with count_files("examining feature files") as counter:
         audited = audit_cohort(

@@ -88,9 +88,10 @@ def parse_models(text: str | None, settings: Settings) -> tuple[ModelChoice, ...
     Raises
     ------
     ConfigError
-        G05 an unknown model, G06 an unknown preset.
+        G05 an unknown model, G06 an unknown preset, G12 a batch too small for a model.
     """
     if text is None:
+        _require_batch([settings.model], settings)
         return (settings.model,)
     names = list(MODELS) if text == "all" else [t.strip() for t in text.split(",") if t.strip()]
     choices = []
@@ -105,8 +106,21 @@ def parse_models(text: str | None, settings: Settings) -> tuple[ModelChoice, ...
         choices.append(choice)
     if not choices:
         raise ConfigError.of("G05", "--model", f"names no model; known: {', '.join(MODELS)}")
+    _require_batch(choices, settings)
     unique = {c.label: c for c in choices}
     return tuple(unique.values())
+
+
+def _require_batch(choices: Sequence[ModelChoice], settings: Settings) -> None:
+    size = settings.fit.batch_size
+    short = {c.name: MODELS[c.name].min_batch for c in choices if MODELS[c.name].min_batch > size}
+    if short:
+        what = (
+            f"got {size}, wanted {max(short.values())} or more: {', '.join(sorted(short))} "
+            "cannot learn from the relations within so small a batch"
+        )
+        remedy = "add -c recipes/common-budget.yaml, or --set fit.batch_size=16"
+        raise ConfigError.of("G12", "fit.batch_size", what, remedy)
 
 
 def dump_settings(settings: Settings) -> str:
