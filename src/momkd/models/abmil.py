@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from momkd import config
 from momkd.models.base import BagClassifier
-from momkd.nn.pooling import GatedAttention, segment_softmax, segment_sum
+from momkd.nn.pooling import GatedAttention, pack, segment_softmax, segment_sum
 from momkd.types import Bag, Dims, Losses, Output, Sample
 
 
@@ -82,11 +82,7 @@ class ABMIL(BagClassifier):
     def _pool(
         self, bags: Sequence[Bag]
     ) -> tuple[Float[Tensor, " n_tiles"], Float[Tensor, "n_slides dim"]]:
-        weight = self.head.weight
-        parts = [bag.embeddings.to(weight.dtype) for bag in bags]
-        x = parts[0] if len(parts) == 1 else torch.cat(parts)
-        sizes = torch.tensor([len(bag) for bag in bags], device=weight.device)
-        segments = torch.repeat_interleave(sizes, output_size=len(x))
+        x, segments = pack([bag.embeddings for bag in bags], self.head.weight.dtype)
         tiles = self.encoder(x)
         attention = segment_softmax(self.attention(tiles), segments, len(bags))
         return attention, segment_sum(attention[:, None] * tiles, segments, len(bags))

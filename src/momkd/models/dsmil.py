@@ -16,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from momkd import config
 from momkd.models.base import BagClassifier
+from momkd.nn.pooling import pack
 from momkd.types import Bag, Dims, Losses, Output, Sample
 
 
@@ -137,9 +138,7 @@ class DSMIL(BagClassifier):
     def read(self, bags: Sequence[Bag]) -> list[Reading]:
         """Run both streams on each slide."""
         sizes = [len(bag) for bag in bags]
-        dtype = self.instance_head.weight.dtype
-        parts = [bag.embeddings.to(dtype) for bag in bags]
-        x = parts[0] if len(parts) == 1 else torch.cat(parts)
+        x, _ = pack([bag.embeddings for bag in bags], self.instance_head.weight.dtype)
         packed = [torch.split(t, sizes) for t in (self.instance_head(x), self.query(x))]
         values = torch.split(self.value(x), sizes)
         return [self._read_one(*row) for row in zip(*packed, values, strict=True)]

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from momkd import config
 from momkd.models.base import BagClassifier
-from momkd.nn.pooling import GatedAttention, segment_softmax, segment_sum
+from momkd.nn.pooling import GatedAttention, pack, segment_softmax, segment_sum
 from momkd.types import Bag, Dims, Losses, Output, Sample
 
 
@@ -166,15 +166,12 @@ class DTFDMIL(BagClassifier):
 
     def encode(self, bags: Sequence[Bag]) -> Tiles:
         """Encode and score the tiles of packed slides."""
-        weight = self.slide_head.weight
-        parts = [bag.embeddings.to(weight.dtype) for bag in bags]
-        x = parts[0] if len(parts) == 1 else torch.cat(parts)
-        sizes = torch.tensor([len(bag) for bag in bags], device=weight.device)
+        x, slides = pack([bag.embeddings for bag in bags], self.slide_head.weight.dtype)
         encoded = self.encoder(x)
         return Tiles(
             encoded=encoded,
             scores=self.bag_attention(encoded),
-            slides=torch.repeat_interleave(sizes, output_size=len(x)),
+            slides=slides,
             n_slides=len(bags),
         )
 

@@ -24,7 +24,7 @@ from momkd.nn.batch_relations import (
     tempered_divergence,
 )
 from momkd.nn.bilinear_fusion import BilinearFusion
-from momkd.nn.pooling import GatedAttention, segment_softmax, segment_sum
+from momkd.nn.pooling import GatedAttention, pack, segment_softmax, segment_sum
 from momkd.types import Bag, Dims, Losses, Output, Sample
 
 
@@ -252,11 +252,7 @@ class MKD(BagClassifier):
     def _pack(
         self, bags: Sequence[Bag]
     ) -> tuple[Float[Tensor, "n_tiles dim_in"], Int64[Tensor, " n_tiles"]]:
-        weight = self.student.head.weight
-        parts = [bag.embeddings.to(weight.dtype) for bag in bags]
-        tiles = parts[0] if len(parts) == 1 else torch.cat(parts)
-        sizes = torch.tensor([len(bag) for bag in bags], device=weight.device)
-        return tiles, torch.repeat_interleave(sizes, output_size=len(tiles))
+        return pack([bag.embeddings for bag in bags], self.student.head.weight.dtype)
 
     def _tokens(self, samples: Sequence[Sample]) -> Float[Tensor, "n n_tokens dim_token"]:
         rna = torch.stack([s.rna for s in samples if s.rna is not None])

@@ -27,7 +27,7 @@ from momkd.nn.memory import (
     orthogonality,
     quantisation,
 )
-from momkd.nn.pooling import segment_mean, segment_softmax, segment_sum
+from momkd.nn.pooling import pack, segment_mean, segment_softmax, segment_sum
 from momkd.nn.towers import GraphEncoder, RNATower
 from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
 
@@ -239,12 +239,9 @@ class MoMKD(BagClassifier):
         if len(neighbours) < len(bags):
             bare = next(bag.slide_id for bag in bags if bag.neighbours is None)
             raise ValueError(f"slide {bare}: MoMKD needs each tile's neighbours; the bag has none")
-        dtype, device = self.tile_projection.weight.dtype, self.tile_projection.weight.device
-        parts = [bag.embeddings.to(dtype) for bag in bags]
-        x = parts[0] if len(parts) == 1 else torch.cat(parts)
         lists = listening_lists(pack_neighbours(neighbours), self.options.edges)
-        sizes = torch.tensor([len(bag) for bag in bags], device=device)
-        return x, lists, torch.repeat_interleave(sizes, output_size=len(x))
+        x, segments = pack([bag.embeddings for bag in bags], self.tile_projection.weight.dtype)
+        return x, lists, segments
 
     def _labels(self, samples: Sequence[Sample]) -> Tensor:
         return torch.tensor([s.label for s in samples], device=self.memory.slots.device)

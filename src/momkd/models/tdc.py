@@ -31,7 +31,7 @@ from momkd.nn.contrast_memory import (
     soft_divergence,
 )
 from momkd.nn.moving_mean import MovingMean
-from momkd.nn.pooling import GatedAttention, segment_softmax, segment_sum
+from momkd.nn.pooling import GatedAttention, pack, segment_softmax, segment_sum
 from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
 
 _RNA_WIDTHS = (64, 48, 32)
@@ -337,9 +337,8 @@ class TDC(BagClassifier):
         return memory
 
     def _pack(self, bags: Sequence[Bag]) -> tuple[Float[Tensor, "n_tiles dim_in"], list[int]]:
-        weight = self.student.head.weight
-        parts = [bag.embeddings.to(weight.dtype) for bag in bags]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)), [len(p) for p in parts]
+        tiles, _ = pack([bag.embeddings for bag in bags], self.student.head.weight.dtype)
+        return tiles, [len(bag) for bag in bags]
 
     @torch.no_grad()
     def _lesson(

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, leaky_relu
 from momkd import config
 from momkd.models.base import BagClassifier
 from momkd.nn.nearest_scores import top_scores
-from momkd.nn.pooling import segment_mean, segment_softmax, segment_sum
+from momkd.nn.pooling import pack, segment_mean, segment_softmax, segment_sum
 from momkd.types import Bag, Dims, Losses, Output, Sample
 
 
@@ -103,16 +103,11 @@ class WiKG(BagClassifier):
         return Losses(terms={"ce": cross_entropy(logits, torch.tensor(labels).to(logits.device))})
 
     def _read(self, bags: Sequence[Bag]) -> Reading:
-        weight = self.head.weight
-        sizes = [len(bag) for bag in bags]
-        parts = [bag.embeddings.to(weight.dtype) for bag in bags]
-        x = parts[0] if len(parts) == 1 else torch.cat(parts)
-        counts = torch.tensor(sizes, device=weight.device)
-        segments = torch.repeat_interleave(counts, output_size=len(x))
+        x, segments = pack([bag.embeddings for bag in bags], self.head.weight.dtype)
         tiles = self.encoder(x)
         tiles = (tiles + segment_mean(tiles, segments, len(bags)).index_select(0, segments)) / 2
         heads, tails = self.head_map(tiles), self.tail_map(tiles)
-        heard = self._hear(heads, tails, sizes)
+        heard = self._hear(heads, tails, [len(bag) for bag in bags])
         nodes = self.dropout(self._aggregate(heads, heard))
         attention, pooled = self._pool(nodes, segments, len(bags))
         slides = self.norm(pooled)

@@ -3,9 +3,21 @@
 Packed means concatenated: nothing is padded, and ``segments`` says which slide a tile belongs to.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+
+
+def pack(
+    slides: Sequence[Float[Tensor, "_ dim"]], dtype: torch.dtype
+) -> tuple[Float[Tensor, "n_tiles dim"], Int64[Tensor, " n_tiles"]]:
+    """Concatenate the tiles of slides; give them with the slide that each belongs to."""
+    parts = [slide.to(dtype) for slide in slides]
+    tiles = parts[0] if len(parts) == 1 else torch.cat(parts)
+    sizes = torch.tensor([len(part) for part in parts], device=tiles.device)
+    return tiles, torch.repeat_interleave(sizes, output_size=len(tiles))
 
 
 def segment_softmax(
