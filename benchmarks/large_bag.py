@@ -94,6 +94,10 @@ class Pair:
     def __getitem__(self, index: int) -> Sample:
         return self.samples[index]
 
+    def rna(self, index: int) -> Any:
+        """Give the RNA of one sample."""
+        return self.samples[index].rna
+
     def iterate(self, indices: Sequence[int]) -> Iterator[Sample]:
         """Give samples in order."""
         for index in indices:

@@ -270,6 +270,10 @@ class SampleSource(Protocol):
 
     def __getitem__(self, index: int) -> Sample: ...
 
+    def rna(self, index: int) -> Float32[Tensor, " n_genes"] | None:
+        """Give the RNA of one sample, if it has any, without reading its slide."""
+        ...
+
     def iterate(self, indices: Sequence[int]) -> Iterator[Sample]:
         """Give samples in order, reading one ahead."""
         ...

@@ -102,6 +102,9 @@ class Samples:
     def __getitem__(self, index):
         return self.samples[index]
 
+    def rna(self, index):
+        return self.samples[index].rna
+
     def iterate(self, indices):
         for index in indices:
             yield self[index]

@@ -227,6 +227,9 @@ class Samples:
         self.was_read.append(index)
         return self.samples[index]
 
+    def rna(self, index):
+        return self.samples[index].rna
+
     def iterate(self, indices):
         for index in indices:
             yield self[index]

@@ -53,6 +53,9 @@ class MemorySource:
         self.n_read += 1
         return self.samples[index]
 
+    def rna(self, index: int) -> Any:
+        return self.samples[index].rna
+
     def iterate(self, indices: Sequence[int]) -> Iterator[Sample]:
         return (self[i] for i in indices)
 

@@ -71,7 +71,7 @@ class FileDescription:
             f"layout: {f.layout} ({self.why})",
             f"{f.n_tiles} tiles x {f.dim}, {f.dtype}, encoder: {stated}",
             geometry if f.has_coords else "no coordinates: no graph, no heatmap",
-            pitch if f.has_coords else "models that need none: abmil, mean_logistic",
+            pitch if f.has_coords else "models that use the tile graph (momkd) refuse it",
             f"tiles at a place taken by another: {f.n_same_place}",
             f"sha256: {f.sha256}",
             *(f"note: {n}" for n in f.notes),

@@ -97,6 +97,10 @@ class SampleSet:
         rna = self._rna.get(key.case_id)
         return Sample(case_id=key.case_id, label=key.label, bag=bag, rna=rna)
 
+    def rna(self, index: int) -> Float32[Tensor, " n_genes"] | None:
+        """Give the RNA of one sample, if it has any, without reading its slide."""
+        return self._rna.get(self._keys[index].case_id)
+
     def iterate(self, indices: Sequence[int]) -> Iterator[Sample]:
         """Give samples in order, while a thread reads the one after.
 

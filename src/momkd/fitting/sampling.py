@@ -10,8 +10,9 @@ from itertools import islice
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 from numpy.random import SeedSequence
+from torch import Tensor
 
 from momkd.types import Sample, SampleKey, SampleSource
 
@@ -103,6 +104,12 @@ class PlacedSamples:
     def __getitem__(self, index: int) -> Sample:
         self._before_each()
         return self._source[index].to(self._device)
+
+    def rna(self, index: int) -> Float32[Tensor, " n_genes"] | None:
+        """Give the RNA of one sample, if it has any, without reading its slide."""
+        self._before_each()
+        rna = self._source.rna(index)
+        return None if rna is None else rna.to(self._device)
 
     def iterate(self, indices: Sequence[int]) -> Iterator[Sample]:
         """Give the samples at ``indices`` in that order."""

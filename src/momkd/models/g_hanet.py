@@ -346,9 +346,10 @@ def _expression(samples: SampleSource) -> tuple[Float[np.ndarray, "n n_genes"], 
     for place, key in enumerate(samples.keys):
         if key.has_rna:
             first.setdefault(key.case_id, place)
-    found = [s for s in samples.iterate(list(first.values())) if s.rna is not None]
-    rows = [s.rna.double().cpu().numpy() for s in found if s.rna is not None]
-    return np.stack(rows) if rows else np.zeros((0, 0)), [s.label for s in found]
+    found = [(samples.rna(place), samples.keys[place].label) for place in first.values()]
+    rows = [rna.double().cpu().numpy() for rna, _ in found if rna is not None]
+    labels = [label for rna, label in found if rna is not None]
+    return np.stack(rows) if rows else np.zeros((0, 0)), labels
 
 
 def _correlation_order(rna: Float[np.ndarray, "n n_genes"]) -> Int64[np.ndarray, " n_genes"]:

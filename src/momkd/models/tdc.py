@@ -487,6 +487,7 @@ class _TeacherTraining:
                 break
         if best_state is not None:
             teacher.load_state_dict(best_state)
+        optimizer.zero_grad()
         teacher.requires_grad_(False).eval()
         return best[0] if math.isfinite(best[0]) else math.nan
 
