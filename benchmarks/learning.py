@@ -26,6 +26,7 @@ from momkd.workflows.run_folder import describe_machine
 
 RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "common-budget.yaml"
 CONTROL = "mean_logistic"
+GRID_SIDE = 10  # 60 tiles a slide: TransMIL's pseudo-inverse on 154 takes hours on two cores
 _DRAWS = 2_000
 
 
@@ -33,7 +34,8 @@ def make_cohorts(work: Path, n_train: int, n_new: int) -> None:
     """Simulate the cases to learn from and the new ones, unless they are there."""
     for name, n_cases, seed in (("train", n_train, 0), ("new", n_new, 1)):
         if not (work / name / "truth.json").exists():
-            options = SCENARIOS["easy"] | {"n_cases": n_cases, "seed": seed, "equivocal": 0.0}
+            sizes = {"n_cases": n_cases, "grid_side": GRID_SIDE, "equivocal": 0.0}
+            options = SCENARIOS["easy"] | sizes | {"seed": seed}
             write_cohort(simulate(SimulationOptions(**options)), work / name)
     config = work / "momkd.yaml"
     if not config.exists():

@@ -124,7 +124,7 @@ class ContrastMemory(nn.Module):
 
     def draw_negatives(self, rows: Int64[Tensor, " n"]) -> Int64[Tensor, "n n_negatives"]:
         """Draw, for each sample, distinct others of whatever class."""
-        n_others = len(self.keys) - 1
+        n_others = max(0, len(self.keys) - 1)
         n_drawn = min(self.n_negatives, n_others)
         if n_drawn == n_others:
             drawn = torch.arange(n_others).expand(len(rows), n_others)
