@@ -185,6 +185,10 @@ def predict(
     only: Annotated[str | None, typer.Option(help="One model of the run.")] = None,
     cases: Annotated[Path | None, typer.Option(help="CSV: slide_id, case_id.")] = None,
     attention: Annotated[Path | None, typer.Option(help="Folder for attention scores.")] = None,
+    feature_key: Annotated[str | None, typer.Option(help="Dataset of the embeddings.")] = None,
+    drop_nonfinite: Annotated[
+        bool, typer.Option("--drop-nonfinite", help="Leave out rows with NaN or infinite values.")
+    ] = False,
     max_skip: MaxSkip = 0.05,
     workers: Annotated[int, typer.Option(help="Reader processes.")] = 1,
 ) -> None:
@@ -198,6 +202,8 @@ def predict(
         only=only,
         cases=cases,
         attention=attention,
+        feature_key=feature_key,
+        drop_nonfinite=drop_nonfinite,
         max_skip=max_skip,
         workers=workers,
     )

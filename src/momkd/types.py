@@ -149,7 +149,11 @@ class Expression:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideFile:
-    """A feature file that passed its door, and what it declared there."""
+    """A feature file that passed its door, what it declared there, and how it was read.
+
+    ``feature_key`` is the dataset of the embeddings where it is not the layout's own;
+    ``drop_nonfinite`` leaves out rows with NaN or infinite values.
+    """
 
     slide_id: str
     path: Path
@@ -162,6 +166,8 @@ class SlideFile:
     mpp: float | None = None
     magnification: float | None = None
     has_coords: bool = True
+    feature_key: str | None = None
+    drop_nonfinite: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

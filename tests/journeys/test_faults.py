@@ -617,3 +617,28 @@ def test_given_folds(cohort: Path, tmp_path: Path) -> None:
 def test_too_few_cases_for_the_folds(cohort: Path) -> None:
     answer = momkd("check", "-c", cohort / "momkd.yaml", "--set", "folds.n=40")
     refused(answer, 3, "[K03]", "14 at most")
+
+
+def test_rows_that_are_no_numbers_can_be_left_out(cohort: Path, tmp_path: Path) -> None:
+    _nan(cohort)
+    config = cohort / "momkd.yaml"
+    answer = momkd("check", "-c", config, "--set", "data.on_nonfinite=drop")
+    assert answer.code == 0, answer.err
+    assert "1 rows with NaN or infinite values dropped (1 slides)" in answer.out + answer.err
+
+
+def test_a_file_without_permission(cohort: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may read every file")
+    _slides(cohort)[0].chmod(0)
+    answer = momkd("check", "-c", cohort / "momkd.yaml")
+    refused(answer, 3, "[F29]", "owner")
+
+
+def test_a_label_made_from_a_prediction(cohort: Path) -> None:
+    table = pd.read_csv(cohort / "clinical.csv")
+    table["prob_positive"] = (table["biomarker"] == "positive") * 0.8 + 0.1
+    table.loc[table["biomarker"] == "equivocal", "prob_positive"] = np.nan
+    table.to_csv(cohort / "clinical.csv", index=False)
+    answer = momkd("check", "-c", cohort / "momkd.yaml")
+    refused(answer, 3, "[L14]", "prob_positive", "biomarker")

@@ -1,5 +1,6 @@
 """Feature files: what is read, in which order, and that damage never passes for data."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from momkd.data.features import (
     read_manifest,
     write_manifest,
 )
-from momkd.data.hdf5 import ReadLimits, read_raw, slide_id_of
+from momkd.data.hdf5 import ReadLimits, ReadRules, read_raw, slide_id_of
 from momkd.data.reader_process import Refusal, pitch_px0, read_files
 from momkd.errors import DataError, IntegrityError, MomkdError
 
@@ -129,10 +130,10 @@ def test_examine_reads_compares_and_remembers(tmp_path: Path) -> None:
 
 def test_a_silent_reader_is_given_up_and_the_next_file_is_read(tmp_path: Path) -> None:
     paths = [write_trident(tmp_path / f"s{i}.h5", seed=i) for i in range(2)]
-    (first,) = read_files(paths[:1], feature_key=None, timeout_s=0.0)
+    (first,) = read_files(paths[:1], rules=ReadRules(), timeout_s=0.0)
     assert isinstance(first, Refusal)
     assert first.problem.code == "F27"
-    answers = list(read_files(paths, feature_key=None, timeout_s=60.0))
+    answers = list(read_files(paths, rules=ReadRules(), timeout_s=60.0))
     assert not any(isinstance(a, Refusal) for a in answers)
 
 
@@ -194,7 +195,7 @@ def _fuzz(tmp_path: Path, n_mutants: int) -> None:
         if bytes(content) != whole:
             paths.append(folder / "s.h5")
     assert len(paths) > 0.9 * n_mutants
-    answers = list(read_files(paths, feature_key=None, timeout_s=20.0))
+    answers = list(read_files(paths, rules=ReadRules(), timeout_s=20.0))
     assert len(answers) == len(paths)
     silent = [a for a in answers if not isinstance(a, Refusal)]
     assert silent, "no mutant was read: the test proves nothing about silent damage"
@@ -226,3 +227,58 @@ def test_refusals_are_momkd_errors_whatever_the_bytes(tmp_path: Path) -> None:
         path.write_bytes(b"\x89HDF\r\n\x1a\n" + rng.bytes(n_bytes))
         with pytest.raises(MomkdError):
             read_raw(path)
+
+
+def test_a_very_large_slide_is_announced_with_the_memory_it_needs(tmp_path):
+    path = tmp_path / "large.h5"
+    side = 250
+    places = 512 * np.stack(np.divmod(np.arange(side * side), side), axis=1)
+    with h5py.File(path, "w") as file:
+        file["features"] = np.random.default_rng(0).standard_normal((len(places), 2), np.float32)
+        file["coords"] = places
+    notes = examine_files({"large": path}).notes
+    assert any("62,500 tiles: about 1.7 GiB for one training step" in n for n in notes), notes
+
+
+def test_dropped_rows_leave_the_same_bag_as_a_file_without_them(tmp_path):
+    rng = np.random.default_rng(0)
+    values, places = rng.standard_normal((20, 4), np.float32), 512 * np.arange(40).reshape(20, 2)
+    spoilt = values.copy()
+    spoilt[[3, 7], 1] = (np.nan, np.inf)
+    for name, x, y in (
+        ("a", spoilt, places),
+        ("b", np.delete(values, [3, 7], 0), np.delete(places, [3, 7], 0)),
+    ):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["features"], file["coords"] = x, y
+    rules = ReadRules(drop_nonfinite=True)
+    files = {name: tmp_path / f"{name}.h5" for name in "ab"}
+    slides = examine_files(files, rules=rules).slides
+    dropped, clean = (read_bag(slides[name]) for name in "ab")
+    assert torch.equal(dropped.embeddings, clean.embeddings)
+    assert torch.equal(dropped.neighbours, clean.neighbours)
+    assert slides["a"].n_tiles == 18
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused_after_three_tries(tmp_path, monkeypatch):
+    path = tmp_path / "s.h5"
+    with h5py.File(path, "w") as file:
+        file["features"] = np.random.default_rng(0).standard_normal((9, 4), np.float32)
+    read, stamps = Path.read_bytes, iter(range(10**9, 10**12, 10**9))
+
+    def read_and_be_written(self: Path, n_times: int = 10**9) -> bytes:
+        content = read(self)
+        if len(tried) < n_times:
+            stamp = next(stamps)
+            os.utime(self, ns=(stamp, stamp))
+        tried.append(self)
+        return content
+
+    tried: list[Path] = []
+    monkeypatch.setattr(Path, "read_bytes", read_and_be_written)
+    with pytest.raises(DataError, match=r"F30.*changes while it is read \(3 tries\)"):
+        read_raw(path)
+    assert len(tried) == 3
+    tried.clear()
+    monkeypatch.setattr(Path, "read_bytes", lambda self: read_and_be_written(self, 2))
+    assert len(read_raw(path).embeddings) == 9  # its writer was done in time

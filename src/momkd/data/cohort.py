@@ -38,6 +38,8 @@ class DataOptions(Options):
         Names of columns that are not recognised by themselves.
     feature_key
         Dataset of the embeddings, instead of the layout's own.
+    on_nonfinite
+        ``refuse`` a feature file with NaN or infinite values, or ``drop`` those rows and say so.
     rna_scale
         ``auto``, or what the values are.
     duplicate_genes
@@ -54,6 +56,7 @@ class DataOptions(Options):
     target: TargetOptions
     columns: ColumnOptions = Field(default_factory=ColumnOptions)
     feature_key: str | None = None
+    on_nonfinite: Literal["refuse", "drop"] = "refuse"
     rna_scale: Literal["auto", "counts", "tpm", "rsem", "log2", "zscore"] = "auto"
     duplicate_genes: Literal["refuse", "sum", "mean"] = "refuse"
     neighbours: int = Field(8, ge=1)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from momkd.data.graph import nearest_neighbours
-from momkd.data.hdf5 import read_raw, require_plain_file, slide_id_of
+from momkd.data.hdf5 import ReadRules, read_raw, require_plain_file, slide_id_of
 from momkd.data.reader_process import FileFacts, Refusal, read_files
 from momkd.errors import DataError, IntegrityError, MomkdError, Problem
 from momkd.storage import write_text
@@ -22,6 +22,8 @@ from momkd.types import Bag, SlideFile, TileGrid
 _SUFFIXES = (".h5", ".hdf5")
 _COLUMNS = ("slide_id", "file", "sha256", "n_tiles", "dim", "encoder", "tile_px", "mpp")
 _PITCH_TOLERANCE = 0.05
+_LARGE_TILES = 50_000
+_STEP_BYTES = 28 * 1024  # of preset `paper`, a tile; measured by benchmarks/large_bag.py
 
 
 @dataclass(slots=True, kw_only=True)
@@ -124,7 +126,7 @@ def _unusable(slide_id: str, paths: list[Path]) -> Problem | None:
 def examine_files(
     files: Mapping[str, Path],
     *,
-    feature_key: str | None = None,
+    rules: ReadRules | None = None,
     n_workers: int = 1,
     timeout_s: float = 60.0,
     manifest: Mapping[str, str] | None = None,
@@ -136,8 +138,8 @@ def examine_files(
     ----------
     files
         Slide -> file.
-    feature_key
-        Dataset of the embeddings.
+    rules
+        How they are to be read.
     n_workers
         Reader processes.
     timeout_s
@@ -147,9 +149,10 @@ def examine_files(
     on_done
         Called after each file.
     """
+    rules = rules or ReadRules()
     result = Examination()
     facts: list[FileFacts] = []
-    for answer in _read_all(list(files.values()), feature_key, n_workers, timeout_s):
+    for answer in _read_all(list(files.values()), rules, n_workers, timeout_s):
         if isinstance(answer, FileFacts):
             facts.append(answer)
         elif answer.problem.code == "F07":
@@ -163,27 +166,27 @@ def examine_files(
     result.refused += _twins(facts)
     result.problems += _mixtures(facts)
     result.notes += _notices(facts)
-    result.slides = {f.slide_id: _slide_file(f) for f in facts}
+    result.slides = {f.slide_id: _slide_file(f, rules) for f in facts}
     return result
 
 
 def _read_all(
-    paths: list[Path], feature_key: str | None, n_workers: int, timeout_s: float
+    paths: list[Path], rules: ReadRules, n_workers: int, timeout_s: float
 ) -> Iterator[FileFacts | Refusal]:
     n_workers = max(1, min(n_workers, len(paths)))
     if n_workers == 1:
-        yield from read_files(paths, feature_key=feature_key, timeout_s=timeout_s)
+        yield from read_files(paths, rules=rules, timeout_s=timeout_s)
         return
 
     def read(part: list[Path]) -> list[FileFacts | Refusal]:
-        return list(read_files(part, feature_key=feature_key, timeout_s=timeout_s))
+        return list(read_files(part, rules=rules, timeout_s=timeout_s))
 
     with ThreadPoolExecutor(n_workers) as pool:
         for answers in pool.map(read, [paths[i::n_workers] for i in range(n_workers)]):
             yield from answers
 
 
-def read_bag(file: SlideFile | Path, *, k: int = 8, feature_key: str | None = None) -> Bag:
+def read_bag(file: SlideFile | Path, *, k: int = 8) -> Bag:
     """Read a feature file as a bag in raster order, with its graph.
 
     Rows are sorted by (y, x, content), so the order of the file leaves no trace. Without
@@ -192,7 +195,7 @@ def read_bag(file: SlideFile | Path, *, k: int = 8, feature_key: str | None = No
     Parameters
     ----------
     file
-        An examined file, whose bytes must not have changed since, or a path.
+        An examined file, whose bytes must not have changed since, read as it was then; or a path.
     k
         Neighbours a tile.
 
@@ -203,8 +206,10 @@ def read_bag(file: SlideFile | Path, *, k: int = 8, feature_key: str | None = No
     IntegrityError
         F26 the file changed since it was examined.
     """
-    path = file.path if isinstance(file, SlideFile) else file
-    raw = read_raw(path, feature_key=feature_key)
+    path, rules = file if isinstance(file, Path) else file.path, ReadRules()
+    if isinstance(file, SlideFile):
+        rules = ReadRules(feature_key=file.feature_key, drop_nonfinite=file.drop_nonfinite)
+    raw = read_raw(path, rules=rules)
     if isinstance(file, SlideFile) and raw.sha256 != file.sha256:
         what = "its bytes changed since it was examined"
         raise IntegrityError.of("F26", str(path), what, "run momkd check again")
@@ -254,7 +259,7 @@ def describe_file(path: Path) -> FileDescription:
     MomkdError
         As :func:`momkd.data.hdf5.read_raw`, and F27.
     """
-    (answer,) = read_files([path], feature_key=None, timeout_s=60.0)
+    (answer,) = read_files([path], rules=ReadRules(), timeout_s=60.0)
     if isinstance(answer, Refusal):
         raise (IntegrityError if answer.unsafe else DataError)(answer.problem)
     why = "dataset 'features'"
@@ -281,7 +286,7 @@ def write_manifest(path: Path, slides: Sequence[SlideFile]) -> None:
     write_text(path, text.getvalue())
 
 
-def _slide_file(f: FileFacts) -> SlideFile:
+def _slide_file(f: FileFacts, rules: ReadRules) -> SlideFile:
     return SlideFile(
         slide_id=f.slide_id,
         path=f.path,
@@ -294,6 +299,8 @@ def _slide_file(f: FileFacts) -> SlideFile:
         mpp=f.mpp,
         magnification=f.magnification,
         has_coords=f.has_coords,
+        feature_key=rules.feature_key,
+        drop_nonfinite=rules.drop_nonfinite,
     )
 
 
@@ -375,6 +382,13 @@ def _notices(facts: Sequence[FileFacts]) -> list[str]:
     ):
         if count:
             notes.append(f"features: {count} of {len(facts)} slides with {word}")
+    largest = max((f.n_tiles for f in facts), default=0)
+    if largest >= _LARGE_TILES:
+        need_gib = largest * (_STEP_BYTES + 4 * facts[0].dim) / 2**30
+        notes.append(
+            f"features: the largest slide has {largest:,} tiles: about {need_gib:.1f} GiB for one "
+            "training step of momkd"
+        )
     said = Counter(n for f in facts for n in f.notes)
     return notes + [f"features: {text} ({n} slides)" for text, n in sorted(said.items())]
 

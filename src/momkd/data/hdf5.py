@@ -45,6 +45,18 @@ class ReadLimits:
     max_zero_share: float = 0.01
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadRules:
+    """How a file is to be read.
+
+    ``feature_key`` names the dataset of the embeddings, instead of ``features``;
+    ``drop_nonfinite`` leaves out rows with NaN or infinite values, instead of refusing the file.
+    """
+
+    feature_key: str | None = None
+    drop_nonfinite: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RawFeatures:
     """What a feature file holds, checked, in the order of the file."""
@@ -66,7 +78,7 @@ class RawFeatures:
 def read_raw(
     path: Path,
     *,
-    feature_key: str | None = None,
+    rules: ReadRules | None = None,
     limits: ReadLimits | None = None,
 ) -> RawFeatures:
     """Read a TRIDENT-layout feature file.
@@ -75,8 +87,8 @@ def read_raw(
     ----------
     path
         The file; never written to.
-    feature_key
-        Dataset of the embeddings, instead of ``features``.
+    rules
+        How it is to be read.
     limits
         Bounds on what is read.
 
@@ -93,16 +105,16 @@ def read_raw(
     # h5py reads the bytes we hashed: the file cannot change between digest and values
     with _open(path, content) as file:
         try:
-            return _read(path, file, content, feature_key, limits)
+            return _read(path, file, content, rules or ReadRules(), limits)
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
             what = f"damaged HDF5: {_brief(error)}"
             raise _damaged(path, what) from None
 
 
 def _read(
-    path: Path, file: h5py.File, content: bytes, feature_key: str | None, limits: ReadLimits
+    path: Path, file: h5py.File, content: bytes, rules: ReadRules, limits: ReadLimits
 ) -> RawFeatures:
-    key = feature_key or FEATURE_KEY
+    key = rules.feature_key or FEATURE_KEY
     features = _dataset(path, file, key, limits, len(content))
     notes: list[str] = []
     _require_numbers(path, key, features)
@@ -111,8 +123,12 @@ def _read(
         what = "0 tiles"
         raise DataError.of("F07", str(path), what, "leave it out, or tile the slide again")
     embeddings = np.asarray(features[()]).reshape(shape)
-    embeddings = _checked_values(path, key, embeddings, limits)
     coords = _read_coords(path, file, shape[0], limits, len(content))
+    embeddings, kept = _finite_rows(path, key, embeddings, rules)
+    if not kept.all():
+        notes.append(f"{int((~kept).sum())} rows with NaN or infinite values dropped")
+        coords = None if coords is None else coords[kept]
+    _require_written(path, key, embeddings, limits)
     attributes = dict(file["coords"].attrs) if coords is not None else {}
     _check_cached_graph(path, file, shape[0], limits, len(content), notes)
     encoder = _text(features.attrs.get("encoder")) or _text(file.attrs.get("encoder"))
@@ -317,7 +333,10 @@ def _shape(path: Path, key: str, data: h5py.Dataset, notes: list[str]) -> tuple[
     return shape
 
 
-def _checked_values(path: Path, key: str, values: NDArray[Any], limits: ReadLimits) -> NDArray[Any]:
+def _finite_rows(
+    path: Path, key: str, values: NDArray[Any], rules: ReadRules
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Give the rows without NaN or infinite values, and which they are."""
     if values.dtype.itemsize == 8 or not values.dtype.isnative:
         with np.errstate(over="ignore"):
             values = values.astype(np.float32)
@@ -327,7 +346,13 @@ def _checked_values(path: Path, key: str, values: NDArray[Any], limits: ReadLimi
         what = (
             f"'{key}': NaN or infinite in {int(bad.sum())} of {len(bad)} rows (first: row {first})"
         )
-        raise DataError.of("F06", str(path), what, "extract this slide again")
+        if not rules.drop_nonfinite or bad.all():
+            remedy = "extract this slide again, or leave these rows out: data.on_nonfinite: drop"
+            raise DataError.of("F06", str(path), what, remedy)
+    return values[~bad] if bad.any() else values, ~bad
+
+
+def _require_written(path: Path, key: str, values: NDArray[Any], limits: ReadLimits) -> None:
     zero = np.asarray(~values.any(axis=1))
     if zero.mean() > limits.max_zero_share:
         what = f"'{key}': {int(zero.sum())} of {len(zero)} rows are all zero (a crashed writer?)"
@@ -335,7 +360,6 @@ def _checked_values(path: Path, key: str, values: NDArray[Any], limits: ReadLimi
     if len(values) > 1 and (values == values[0]).all():
         what = f"'{key}': all {len(values)} rows are identical"
         raise DataError.of("F20", str(path), what, "extract this slide again")
-    return values
 
 
 def _read_coords(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from momkd.data.hdf5 import RawFeatures, read_raw
+from momkd.data.hdf5 import RawFeatures, ReadRules, read_raw
 from momkd.errors import IntegrityError, MomkdError, Problem
 
 
@@ -84,16 +84,16 @@ def pitch_px0(coords_px0: np.ndarray) -> float | None:
 
 
 def read_files(
-    paths: Sequence[Path], *, feature_key: str | None, timeout_s: float
+    paths: Sequence[Path], *, rules: ReadRules, timeout_s: float
 ) -> Iterator[FileFacts | Refusal]:
     """Read files one after the other, each within ``timeout_s``, and give what became of each."""
-    reader = _Reader(feature_key)
+    reader = _Reader(rules)
     try:
         for path in paths:
             answer = reader.read(path, timeout_s)
             if answer is None:
                 reader.stop()
-                reader = _Reader(feature_key)
+                reader = _Reader(rules)
                 what = f"the reader crashed or took over {timeout_s:g} s"
                 remedy = "re-run extraction for this slide"
                 problem = Problem(code="F27", where=str(path), what=what, remedy=remedy)
@@ -106,8 +106,8 @@ def read_files(
 class _Reader:
     """One child process, started with the first file."""
 
-    def __init__(self, feature_key: str | None) -> None:
-        self._feature_key = feature_key
+    def __init__(self, rules: ReadRules) -> None:
+        self._rules = rules
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
 
@@ -131,13 +131,13 @@ class _Reader:
     def _start(self) -> Connection:
         context = get_context("spawn")
         self._pipe, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(child, self._feature_key), daemon=True)
+        self._process = context.Process(target=_serve, args=(child, self._rules), daemon=True)
         self._process.start()
         child.close()
         return self._pipe
 
 
-def _serve(pipe: Connection, feature_key: str | None) -> None:
+def _serve(pipe: Connection, rules: ReadRules) -> None:
     parent = parent_process()
     while parent is not None and parent.is_alive():
         if not pipe.poll(1.0):
@@ -147,7 +147,7 @@ def _serve(pipe: Connection, feature_key: str | None) -> None:
         except EOFError:
             return
         try:
-            answer: FileFacts | Refusal = facts_of(read_raw(path, feature_key=feature_key), path)
+            answer: FileFacts | Refusal = facts_of(read_raw(path, rules=rules), path)
         except MomkdError as error:
             unsafe = isinstance(error, IntegrityError)
             answer = Refusal(problem=error.problems[0], unsafe=unsafe)

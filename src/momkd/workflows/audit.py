@@ -14,6 +14,7 @@ from momkd.data.features import (
     read_manifest,
     write_manifest,
 )
+from momkd.data.hdf5 import ReadRules
 from momkd.errors import DataError, IntegrityError, Problem, TooManyDroppedError
 from momkd.storage import write_text
 
@@ -55,7 +56,9 @@ def audit_cohort(
     known = read_manifest(manifest) if manifest is not None and manifest.exists() else None
     examined = examine_files(
         files,
-        feature_key=options.feature_key,
+        rules=ReadRules(
+            feature_key=options.feature_key, drop_nonfinite=options.on_nonfinite == "drop"
+        ),
         n_workers=n_workers,
         manifest=known,
         on_done=on_file,

@@ -179,7 +179,7 @@ def sample_set(
     """Make the samples of one side, read as the configuration says."""
 
     def read(file: SlideFile) -> Any:
-        return read_bag(file, k=settings.data.neighbours, feature_key=settings.data.feature_key)
+        return read_bag(file, k=settings.data.neighbours)
 
     return SampleSet(cohort, case_ids, panel, read=read, cache_gib=settings.data.cache_gib)
 
@@ -263,7 +263,7 @@ def _score_test(job: FoldJob, cohort: Cohort, settings: Settings) -> list[Scored
         case = cohort.case(case_id)
         for slide_id in case.slide_ids:
             file = cohort.slides[slide_id]
-            bag = read_bag(file, k=predictor.card.neighbours, feature_key=settings.data.feature_key)
+            bag = read_bag(file, k=predictor.card.neighbours)
             predictor.require_fit(bag)
             scored.append(
                 Scored(

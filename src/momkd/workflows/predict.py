@@ -14,6 +14,7 @@ import pandas as pd
 
 from momkd.data.barcodes import case_of
 from momkd.data.features import examine_files, find_feature_files, read_bag
+from momkd.data.hdf5 import ReadRules
 from momkd.errors import DataError, IntegrityError, ModelError, Problem, TooManyDroppedError
 from momkd.predictor import Ensemble, EnsemblePrediction, load_predictor
 from momkd.storage import write_atomically, write_text
@@ -39,6 +40,7 @@ def predict(
     cases: Path | str | None = None,
     attention: Path | str | None = None,
     feature_key: str | None = None,
+    drop_nonfinite: bool = False,
     max_skip: float = 0.05,
     workers: int = 1,
 ) -> pd.DataFrame:
@@ -60,6 +62,10 @@ def predict(
         any other slide is a case of its own.
     attention
         Folder for one h5 a slide and model: ``coords_px0``, ``attention``.
+    feature_key
+        Dataset of the embeddings, instead of the layout's own.
+    drop_nonfinite
+        Leave out rows with NaN or infinite values, and say so, instead of refusing the file.
     max_skip
         Share of slides that may be refused or skipped before nothing is written.
 
@@ -84,12 +90,11 @@ def predict(
     if not files and not problems:
         what = "no feature file among the inputs"
         raise DataError.of("P09", "inputs", what, "name .h5 files or a folder of them")
+    rules = ReadRules(feature_key=feature_key, drop_nonfinite=drop_nonfinite)
     case_map = None if cases is None else _read_cases(Path(cases))
     with count_files("examining feature files") as counter:
         counter.start(len(files))
-        examined = examine_files(
-            files, feature_key=feature_key, n_workers=workers, on_done=counter.advance
-        )
+        examined = examine_files(files, rules=rules, n_workers=workers, on_done=counter.advance)
     if examined.refused:
         raise IntegrityError(*examined.refused)
     problems += [*examined.problems, *examined.skipped]
@@ -102,7 +107,7 @@ def predict(
         counter.start(len(examined.slides))
         for slide in examined.slides.values():
             case_id = case_of(slide.slide_id) if case_map is None else case_map[slide.slide_id]
-            scored += _score(slide, case_id, ensembles, feature_key)
+            scored += _score(slide, case_id, ensembles)
             counter.advance()
     table = _write(Path(output), scored, problems)
     if attention is not None:
@@ -153,12 +158,10 @@ def _load_members(folder: Path, run: Mapping[str, Any], name: str) -> Ensemble:
     return Ensemble([load_predictor(folder / j / "predictor") for j in jobs])
 
 
-def _score(
-    slide: SlideFile, case_id: str, ensembles: Mapping[str, Ensemble], feature_key: str | None
-) -> list[_Scored]:
+def _score(slide: SlideFile, case_id: str, ensembles: Mapping[str, Ensemble]) -> list[_Scored]:
     found = []
     for name, ensemble in ensembles.items():
-        bag = read_bag(slide, k=ensemble.card.neighbours, feature_key=feature_key)
+        bag = read_bag(slide, k=ensemble.card.neighbours)
         answer = ensemble.predict(bag)
         found.append(
             _Scored(slide=slide, case_id=case_id, model=name, ensemble=ensemble, answer=answer)
