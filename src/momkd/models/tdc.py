@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from momkd import config
 from momkd.models.base import BagClassifier
-from momkd.nn.batch_norm import BatchNorm
+from momkd.nn.batch_norm import BatchNorm, several_batches
 from momkd.nn.bilinear_fusion import BilinearFusion
 from momkd.nn.contrast_memory import (
     Contrast,
@@ -506,19 +506,21 @@ class _TeacherTraining:
         rna_only = [s for s in batch if s.bag is None]
         if paired:
             tiles, sizes = self.model._pack([s.bag for s in paired if s.bag is not None])
-            rna, labels = self._rna(paired), self._labels(paired)
-            says = teacher(tiles, sizes, rna)
+            rna, labels, n = self._rna(paired), self._labels(paired), len(paired)
+            views, genes = [tiles], [rna]
+            if masked:
+                hidden, silent = self._mask(tiles, sizes, rna, labels)
+                views, genes = [tiles, hidden, tiles], [rna, rna, silent]
+            with several_batches(teacher, len(views)):
+                says = teacher(torch.cat(views), sizes * len(views), torch.cat(genes))
             with torch.no_grad():
                 calm = mean(tiles, sizes, rna)
             for name in ("fused", "slide", "rna"):
-                logits = getattr(says, name)
+                logits = getattr(says, name)[:n]
                 parts.append(cross_entropy(logits, labels))
                 parts.append(o.consistency * soft_divergence(logits, getattr(calm, name)).mean())
-            if masked:
-                hidden, silent = self._mask(tiles, sizes, rna, labels)
-                for x, genes in ((hidden, rna), (tiles, silent)):
-                    masked_says = teacher(x, sizes, genes).fused
-                    parts.append(soft_divergence(masked_says, calm.fused).mean())
+            again = says.fused.split(n)[1:]
+            parts.extend(soft_divergence(logits, calm.fused).mean() for logits in again)
         if slides:
             tiles, sizes = self.model._pack([s.bag for s in slides if s.bag is not None])
             parts.append(

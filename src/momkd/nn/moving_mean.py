@@ -44,7 +44,7 @@ class MovingMean(nn.Module):
         current = followed.state_dict()
         for name, value in self.network.state_dict().items():
             if value.is_floating_point():
-                value.mul_(decay).add_(current[name], alpha=1 - decay)
+                value.lerp_(current[name], 1 - decay)
             else:
                 value.copy_(current[name])
 
