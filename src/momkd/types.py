@@ -40,6 +40,8 @@ class TileGrid:
         Micrometres per pixel of that view; None if unknown, never guessed.
     magnification
         Objective power of that view as the writer declared it; None if unknown.
+    width_px0, height_px0
+        Size of the slide; None if unknown.
 
     Raises
     ------
@@ -53,10 +55,12 @@ class TileGrid:
     tile_px: int | None = None
     mpp: float | None = None
     magnification: float | None = None
+    width_px0: int | None = None
+    height_px0: int | None = None
 
     def __post_init__(self) -> None:
         _require(len(self.coords_px0) >= 1, f"{self.slide_id}: a grid has at least one tile")
-        for name in ("tile_px0", "tile_px", "mpp", "magnification"):
+        for name in ("tile_px0", "tile_px", "mpp", "magnification", "width_px0", "height_px0"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"{self.slide_id}: {name} must be > 0")
 

@@ -227,6 +227,8 @@ def read_bag(file: SlideFile | Path, *, k: int = 8) -> Bag:
         tile_px=raw.tile_px,
         mpp=raw.mpp,
         magnification=raw.magnification,
+        width_px0=raw.width_px0,
+        height_px0=raw.height_px0,
     )
     return Bag(
         slide_id=slide_id,

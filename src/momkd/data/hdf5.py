@@ -70,6 +70,8 @@ class RawFeatures:
     tile_px: int | None = None
     mpp: float | None = None
     magnification: float | None = None
+    width_px0: int | None = None
+    height_px0: int | None = None
     encoder: str | None = None
     n_same_place: int = 0
     notes: tuple[str, ...] = ()
@@ -133,7 +135,12 @@ def _read(
     _check_cached_graph(path, file, shape[0], limits, len(content), notes)
     encoder = _text(features.attrs.get("encoder")) or _text(file.attrs.get("encoder"))
     n_same = 0 if coords is None else len(coords) - len(np.unique(coords, axis=0))
-    tile_px = _number(attributes, "patch_size")
+    tile_px, width, height = (
+        None if value is None else round(value)
+        for value in (
+            _number(attributes, key) for key in ("patch_size", "level0_width", "level0_height")
+        )
+    )
     return RawFeatures(
         slide_id=slide_id_of(path),
         layout="trident",
@@ -141,7 +148,9 @@ def _read(
         coords_px0=coords,
         sha256=hashlib.sha256(content).hexdigest(),
         tile_px0=_number(attributes, "patch_size_level0"),
-        tile_px=None if tile_px is None else round(tile_px),
+        tile_px=tile_px,
+        width_px0=width,
+        height_px0=height,
         mpp=_number(attributes, "mpp") or _number(attributes, "target_mpp"),
         magnification=_number(attributes, "target_magnification"),
         encoder=encoder,

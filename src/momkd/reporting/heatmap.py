@@ -1,7 +1,7 @@
 """Attention on the tile grid of a slide, from stored scores: nothing is computed again."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -60,6 +60,75 @@ def draw_attention(
         _show(axes[1], grid, truth.astype(np.float64), 1.0)
         axes[1].set_title("truth: tiles of the niche", fontsize=9)
     return figure
+
+
+def draw_over_slide(
+    grid: TileGrid,
+    attention: Float[np.ndarray, " n_tiles"],
+    thumbnail: UInt8[np.ndarray, "height width 3"],
+    *,
+    title: str,
+) -> Figure:
+    """Draw attention over a picture of the slide, with a scale bar, beside the picture alone.
+
+    Parameters
+    ----------
+    grid
+        Places of the tiles; the slide's size must be known.
+    attention
+        As for :func:`draw_attention`.
+    thumbnail
+        The whole slide.
+    title
+        Shown as it is.
+
+    Raises
+    ------
+    ValueError
+        The grid does not know the size of its slide, or reaches beyond it.
+    """
+    if grid.width_px0 is None or grid.height_px0 is None:
+        raise ValueError(f"{grid.slide_id}: the size of the slide is not known")
+    size = np.array([grid.width_px0, grid.height_px0])
+    if (grid.coords_px0.max(axis=0) >= size).any():
+        raise ValueError(f"{grid.slide_id}: tiles lie beyond the slide")
+    figure = Figure(figsize=(2 * _WIDTH_IN, _WIDTH_IN), layout="constrained")
+    axes = figure.subplots(1, 2, squeeze=False)[0]
+    shares = attention.astype(np.float64) * len(attention)
+    top = max(float(np.quantile(shares, _CLIP_QUANTILE)), 1.0)
+    extent = (0.0, float(size[0]), float(size[1]), 0.0)
+    for place in axes:
+        place.imshow(thumbnail, extent=extent, interpolation="bilinear")
+        place.set(xticks=[], yticks=[], xlim=extent[:2], ylim=extent[2:])
+    image, (left, right, bottom, high) = paint_tiles(grid, shares)
+    picture = axes[1].imshow(
+        image,
+        cmap=_COLOURS,
+        vmin=0,
+        vmax=top,
+        alpha=0.6,
+        extent=(left, right, bottom, high),
+        interpolation="nearest",
+    )
+    axes[1].set(xlim=extent[:2], ylim=extent[2:])
+    ends = "max" if shares.max() > top else "neither"
+    bar = figure.colorbar(picture, ax=axes[1], shrink=0.8, extend=ends)
+    bar.set_label("attention (multiples of an even share)")
+    _draw_scale_bar(axes[0], grid)
+    figure.suptitle(title, fontsize=9, parse_math=False)
+    return figure
+
+
+def _draw_scale_bar(axes: Axes, grid: TileGrid) -> None:
+    unit, scale = _unit(grid)
+    if unit != "mm" or grid.width_px0 is None or grid.height_px0 is None:
+        return
+    reach_mm = grid.width_px0 * scale
+    length_mm = float(10 ** np.floor(np.log10(reach_mm / 4)))
+    length_mm *= max(m for m in (1, 2, 5) if m * length_mm <= reach_mm / 4)
+    x, y = 0.05 * grid.width_px0, 0.96 * grid.height_px0
+    axes.plot([x, x + length_mm / scale], [y, y], color="black", linewidth=3)
+    axes.text(x, y - 0.015 * grid.height_px0, f"{length_mm:g} mm", fontsize=7, va="bottom")
 
 
 def paint_tiles(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -17,9 +17,15 @@ from momkd.data.features import examine_files, find_feature_files, read_bag
 from momkd.data.hdf5 import ReadRules
 from momkd.errors import DataError, IntegrityError, ModelError, Problem, TooManyDroppedError
 from momkd.predictor import Ensemble, EnsemblePrediction, load_predictor
+from momkd.slides.formats import SLIDE_SUFFIXES
 from momkd.storage import write_atomically, write_text
 from momkd.types import SlideFile
 from momkd.workflows.console import count_files, say
+from momkd.workflows.heatmap import heatmap
+
+if TYPE_CHECKING:
+    from momkd.slides.reader import SlideRules
+    from momkd.workflows.extract import Extraction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +47,24 @@ def predict(
     attention: Path | str | None = None,
     feature_key: str | None = None,
     drop_nonfinite: bool = False,
+    slides: "SlideRules | None" = None,
+    weights: Path | str | None = None,
+    device: str = "cpu",
+    heatmaps: Path | str | None = None,
     max_skip: float = 0.05,
     workers: int = 1,
 ) -> pd.DataFrame:
-    """Score feature files with a predictor, or with every fold model of a run.
+    """Score slides or feature files with a predictor, or with every fold model of a run.
+
+    Of a slide, tiles are cut and embedded as the predictor's card says: nobody can choose the scale
+    or the encoder wrongly.
 
     Parameters
     ----------
     model
         A run folder (each model's fold predictors answer together) or one predictor's folder.
     inputs
-        Feature files, or folders of them.
+        Slides, feature files, or folders of feature files.
     output
         CSV, a row a slide and model; ``<name>_cases.csv`` beside it has a row a case, the mean of
         its slides' probabilities. Slides left out stand in ``<name>_dropped.csv``.
@@ -66,6 +79,11 @@ def predict(
         Dataset of the embeddings, instead of the layout's own.
     drop_nonfinite
         Leave out rows with NaN or infinite values, and say so, instead of refusing the file.
+    slides, weights, device
+        How slides are opened, the encoder's weights, and where it runs. Embeddings of slides are
+        kept in ``<name>_features`` and used again.
+    heatmaps
+        Folder for a picture and a QuPath GeoJSON a slide and model.
     max_skip
         Share of slides that may be refused or skipped before nothing is written.
 
@@ -86,10 +104,19 @@ def predict(
         S20 more left out than allowed; the tables are written.
     """
     ensembles = load_ensembles(Path(model), only)
-    files, problems = find_feature_files([Path(p) for p in inputs])
+    given = [Path(p) for p in inputs]
+    pixels = [p for p in given if p.suffix.lower() in SLIDE_SUFFIXES]
+    extracted = Path(output).with_name(f"{Path(output).stem}_features")
+    problems: list[Problem] = []
+    if pixels:
+        made = _extract(pixels, extracted, ensembles, slides, weights, device)
+        problems += made.problems
+        given = [p for p in given if p not in pixels] + list(made.files.values())
+    files, more = find_feature_files(given)
+    problems += more
     if not files and not problems:
-        what = "no feature file among the inputs"
-        raise DataError.of("P09", "inputs", what, "name .h5 files or a folder of them")
+        what = "neither a slide nor a feature file among the inputs"
+        raise DataError.of("P09", "inputs", what, "name slides, .h5 files or a folder of these")
     rules = ReadRules(feature_key=feature_key, drop_nonfinite=drop_nonfinite)
     case_map = None if cases is None else _read_cases(Path(cases))
     with count_files("examining feature files") as counter:
@@ -110,9 +137,12 @@ def predict(
             scored += _score(slide, case_id, ensembles)
             counter.advance()
     table = _write(Path(output), scored, problems)
-    if attention is not None:
+    if attention is not None or heatmaps is not None:
+        kept = Path(attention if attention is not None else str(heatmaps))
         for one in scored:
-            _write_attention(Path(attention), one)
+            _write_attention(kept, one)
+        if heatmaps is not None:
+            heatmap([kept], heatmaps, thumbnails=extracted / "thumbnails")
     _tell_seen(table)
     if len(problems) > max_skip * (len(problems) + len(examined.slides)):
         n_all = len(problems) + len(examined.slides)
@@ -120,6 +150,40 @@ def predict(
         first = problems[0].line()
         raise TooManyDroppedError.of("S20", "slides", f"{what}; first: {first}", "--max-skip")
     return table
+
+
+def _extract(
+    pixels: Sequence[Path],
+    folder: Path,
+    ensembles: Mapping[str, Ensemble],
+    rules: "SlideRules | None",
+    weights: Path | str | None,
+    device: str,
+) -> "Extraction":
+    """Make feature files of slides, cut and embedded as the cards say."""
+    from momkd.slides.tiling import TilingOptions
+    from momkd.workflows.extract import extract
+
+    cards = [e.card for e in ensembles.values()]
+    views = {(c.encoder, c.tile_px, c.mpp) for c in cards}
+    (encoder, tile_px, mpp), *others = views
+    if others or encoder is None or tile_px is None or mpp is None:
+        missing = "name different ones" if others else "do not all state them"
+        what = (
+            f"needs encoder, tile size and mpp to cut slides, and the predictor's cards {missing}"
+        )
+        remedy = "give feature files, made as those it was trained on"
+        raise ModelError.of("P17", "predictor", what, remedy)
+    return extract(
+        pixels,
+        folder,
+        encoder=encoder,
+        weights=weights,
+        tiling=TilingOptions(tile_px=tile_px, mpp=mpp),
+        rules=rules,
+        device=device,
+        max_skip=1.0,
+    )
 
 
 def load_ensembles(model: Path, only: str | None = None) -> dict[str, Ensemble]:
@@ -218,8 +282,10 @@ def _write_attention(folder: Path, one: _Scored) -> None:
             grid = one.answer.prediction.grid
             if grid is not None:
                 coords = file.create_dataset("coords_px0", data=grid.coords_px0)
-                if grid.tile_px0 is not None:
-                    coords.attrs["tile_px0"] = grid.tile_px0
+                for key in ("tile_px0", "tile_px", "mpp", "width_px0", "height_px0"):
+                    value = getattr(grid, key)
+                    if value is not None:
+                        coords.attrs[key] = value
             file.attrs["slide_id"] = one.slide.slide_id
             file.attrs["model"] = one.model
 

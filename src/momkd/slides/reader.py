@@ -1,0 +1,339 @@
+"""Slides, opened by content and read region by region; never a whole slide at once.
+
+Every backend gives levels and one primitive, :meth:`Slide.read_level`; scale, resampling and
+flattening are done once, here, so that one tissue gives the same tiles in every format.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from momkd.errors import DataError, MachineError
+from momkd.slides.formats import kind_of, name_note
+
+Rgb = UInt8[np.ndarray, "height width 3"]
+
+_MAX_ANISOTROPY = 0.05
+_MPP_RANGE = (0.02, 20.0)
+_BLOCK_PX = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideRules:
+    """How slides are opened.
+
+    Parameters
+    ----------
+    mpp
+        Micrometres per level-0 pixel, instead of what the file says.
+    mpp_from_power
+        Where a file names its objective but no resolution, take 10 um / power; recorded.
+    scene
+        Which of several scenes or focal planes of a file, from 0; None refuses such files.
+    stain
+        ``any`` lets slides through that do not look like H&E in colour (grey, fluorescence).
+    max_pixels
+        Slides of more level-0 pixels are refused.
+    max_flat_pixels
+        JPEG and PNG, which cannot be read in parts, are refused beyond this.
+    max_bad_share
+        A slide with more unreadable tiles than this share is refused.
+    """
+
+    mpp: float | None = None
+    mpp_from_power: bool = False
+    scene: int | None = None
+    stain: str = "he"
+    max_pixels: int = 100_000_000_000
+    max_flat_pixels: int = 250_000_000
+    max_bad_share: float = 0.05
+
+
+class UnreadableRegionError(Exception):
+    """Pixels of one region cannot be decoded; the rest of the slide may be sound."""
+
+
+class Slide(ABC):
+    """One slide; (x, y) are level-0 pixels, images are RGB.
+
+    Attributes
+    ----------
+    path, slide_id
+        The file, and its name without a slide's extension.
+    format
+        Backend and vendor, such as ``openslide aperio``.
+    width_px0, height_px0
+        Size on level 0.
+    downsamples
+        Of each level, ascending; the first is 1.
+    mpp, mpp_source
+        Micrometres per level-0 pixel, and where the figure comes from.
+    notes
+        What a user should know of the file.
+    n_bad
+        Regions that could not be decoded since opening.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.slide_id = slide_name(path)
+        self.format = ""
+        self.width_px0 = 0
+        self.height_px0 = 0
+        self.downsamples: tuple[float, ...] = (1.0,)
+        self.mpp = math.nan
+        self.mpp_source = ""
+        self.notes: list[str] = []
+
+    @abstractmethod
+    def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Rgb:
+        """Read a box of a level, in that level's pixels, wholly inside it.
+
+        Raises
+        ------
+        UnreadableRegionError
+            The file's data of this box are damaged.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def level_size(self, level: int) -> tuple[int, int]:
+        """Give (width, height) of a level."""
+        d = self.downsamples[level]
+        return max(1, int(self.width_px0 / d)), max(1, int(self.height_px0 / d))
+
+    def level_for(self, downsample: float) -> int:
+        """Give the coarsest level that is still no coarser than wanted."""
+        fit = [i for i, d in enumerate(self.downsamples) if d <= downsample * 1.01]
+        return fit[-1] if fit else 0
+
+    def read_view(self, x_px0: float, y_px0: float, side_px0: float, view_px: int) -> Rgb:
+        """Read a square of level-0 side ``side_px0`` as ``view_px`` x ``view_px``.
+
+        Corners need not be whole pixels: the view is resampled from the box itself. What lies
+        beyond the slide is white.
+        """
+        level = self.level_for(side_px0 / view_px)
+        d = self.downsamples[level]
+        width, height = self.level_size(level)
+        left, top, right, bottom = (
+            v / d for v in (x_px0, y_px0, x_px0 + side_px0, y_px0 + side_px0)
+        )
+        pad = 2  # the resampling kernel looks beyond the box
+        x0, y0 = max(0, math.floor(left) - pad), max(0, math.floor(top) - pad)
+        x1, y1 = min(width, math.ceil(right) + pad), min(height, math.ceil(bottom) + pad)
+        ox, oy = min(0, math.floor(left)), min(0, math.floor(top))
+        ex, ey = max(x1, math.ceil(right)), max(y1, math.ceil(bottom))
+        if x1 <= x0 or y1 <= y0:
+            return np.full((view_px, view_px, 3), 255, np.uint8)
+        found = self.read_level(level, x0, y0, x1 - x0, y1 - y0)
+        px, py = min(x0, ox if ox < 0 else x0), min(y0, oy if oy < 0 else y0)
+        if (px, py, ex, ey) != (x0, y0, x1, y1):
+            canvas = np.full((ey - py, ex - px, 3), 255, np.uint8)
+            canvas[y0 - py : y1 - py, x0 - px : x1 - px] = found
+            found = canvas
+        box = (left - px, top - py, right - px, bottom - py)
+        image = Image.fromarray(found)
+        view = image.resize((view_px, view_px), Image.Resampling.BICUBIC, box=box)
+        return np.asarray(view)
+
+    def thumbnail(self, max_px: int = 2048) -> Rgb:
+        """Read the whole slide, its longer side ``max_px`` pixels at most, in blocks.
+
+        Blocks that cannot be decoded stay white.
+        """
+        scale = max(1.0, max(self.width_px0, self.height_px0) / max_px)
+        level = self.level_for(scale)
+        d = self.downsamples[level]
+        width, height = self.level_size(level)
+        out_w, out_h = max(1, round(self.width_px0 / scale)), max(1, round(self.height_px0 / scale))
+        picture = np.full((out_h, out_w, 3), 255, np.uint8)
+        step = max(1, int(_BLOCK_PX * d / scale))  # in pixels of the picture
+        for v in range(0, out_h, step):
+            for u in range(0, out_w, step):
+                u1, v1 = min(out_w, u + step), min(out_h, v + step)
+                left, right = u * width / out_w, u1 * width / out_w
+                top, bottom = v * height / out_h, v1 * height / out_h
+                x0, y0 = int(left), int(top)
+                x1, y1 = min(width, math.ceil(right)), min(height, math.ceil(bottom))
+                try:
+                    block = self.read_level(level, x0, y0, x1 - x0, y1 - y0)
+                except UnreadableRegionError:
+                    continue
+                box = (left - x0, top - y0, min(right, x1) - x0, min(bottom, y1) - y0)
+                image = Image.fromarray(block)
+                small = image.resize((u1 - u, v1 - v), Image.Resampling.BOX, box=box)
+                picture[v:v1, u:u1] = np.asarray(small)
+        return picture
+
+    def __enter__(self) -> "Slide":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def slide_name(path: Path) -> str:
+    """Give the slide's id: the file name without its last extension (and ``.ome``)."""
+    stem = path.stem
+    return stem[:-4] if stem.lower().endswith(".ome") else stem
+
+
+def open_slide(path: Path, rules: SlideRules | None = None) -> Slide:
+    """Open a slide by its content.
+
+    Raises
+    ------
+    DataError
+        S01 no resolution; S02 an impossible one; S03 no slide; S04 truncated; S07 too large; S09
+        too large to be read whole; S11 not RGB of 8 bits; S13 companions missing; S15 several
+        scenes; F28, F29 not a readable file.
+    """
+    rules = rules or SlideRules()
+    _require_readable(path)
+    slide = _open(path, rules)
+    try:
+        _require_size(slide, rules)
+        _settle_mpp(slide, rules)
+    except DataError:
+        slide.close()
+        raise
+    return slide
+
+
+def _open(path: Path, rules: SlideRules) -> Slide:
+    try:
+        from momkd.slides.flat import FlatSlide
+        from momkd.slides.openslide import OpenSlideSlide, vendor_of
+        from momkd.slides.tiff import TiffSlide
+    except ImportError as error:
+        line = "pip install 'momkd[slides]'"
+        raise MachineError.of("E01", str(error.name), "not installed", line) from None
+
+    kind = kind_of(path)
+    makers: dict[str, Callable[[Path, SlideRules], Slide]] = {"jpeg": FlatSlide, "png": FlatSlide}
+    make = makers.get(kind)
+    if make is None or path.suffix.lower() == ".mrxs":
+        vendor = vendor_of(path)
+        if vendor not in (None, "generic-tiff"):
+            make = OpenSlideSlide
+        elif kind == "tiff":
+            # what OpenSlide calls generic it reads when tiled; OME pyramids and strips need ours
+            make = OpenSlideSlide if vendor and not _is_ome(path) else TiffSlide
+    if make is None:
+        what = f"is no slide that can be read (holds {kind})"
+        raise DataError.of("S03", str(path), what, "give a slide: SVS, NDPI, MRXS, TIFF, JPEG, PNG")
+    slide = make(path, rules)
+    if note := name_note(path, kind):
+        slide.notes.append(note)
+    return slide
+
+
+def _is_ome(path: Path) -> bool:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            return file.is_ome
+    except (tifffile.TiffFileError, OSError, ValueError, IndexError):
+        return False
+
+
+def _require_readable(path: Path) -> None:
+    remedy = "mend the path"
+    try:
+        if not path.is_file():
+            what = "is a folder, not a slide" if path.is_dir() else "no such file"
+            raise DataError.of("F28", str(path), what, remedy)
+        with path.open("rb"):
+            pass
+    except PermissionError:
+        raise DataError.of("F29", str(path), "no permission to read it", "chmod u+r") from None
+    except OSError as error:
+        raise DataError.of("F28", str(path), f"cannot be read: {error.strerror}", remedy) from None
+
+
+def _require_size(slide: Slide, rules: SlideRules) -> None:
+    n = slide.width_px0 * slide.height_px0
+    size = f"{slide.width_px0:,} x {slide.height_px0:,} px"
+    if n <= 0 or n > rules.max_pixels:
+        what = f"declares {size}, more than any slide has"
+        raise DataError.of("S07", str(slide.path), what, "scan it again, or raise max_pixels")
+
+
+def _settle_mpp(slide: Slide, rules: SlideRules) -> None:
+    where = str(slide.path)
+    if rules.mpp is not None:
+        stated = "" if math.isnan(slide.mpp) else f" (the file says {slide.mpp:g})"
+        slide.mpp, slide.mpp_source = rules.mpp, f"given{stated}"
+    if math.isnan(slide.mpp):
+        what = "states no resolution (um per pixel)"
+        raise DataError.of("S01", where, what, "pass --mpp 0.25, or the right value")
+    if not _MPP_RANGE[0] <= slide.mpp <= _MPP_RANGE[1]:
+        what = f"resolution {slide.mpp:g} um per px ({slide.mpp_source}) is none of a slide"
+        raise DataError.of("S02", where, what, "pass the right one: --mpp 0.25")
+
+
+def settle_axes(slide: Slide, x: float, y: float, source: str) -> None:
+    """Take the resolution along x and y as one; a difference is recorded, or refused over 5 %.
+
+    Raises
+    ------
+    DataError
+        S02 the two differ by more than 5 %.
+    """
+    off = abs(x / y - 1)
+    if off > _MAX_ANISOTROPY:
+        what = f"resolution {x:g} um per px along x and {y:g} along y"
+        raise DataError.of("S02", str(slide.path), what, "pass --mpp if one of them is right")
+    if off > 1e-3:
+        slide.notes.append(f"resolution {x:g} um per px along x, {y:g} along y: the mean is taken")
+    slide.mpp, slide.mpp_source = (x + y) / 2, source
+
+
+def positive(value: Any) -> float | None:
+    """Give a positive finite number, or None."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def require_colour(path: Path, bands: int, bits: int, rules: SlideRules) -> None:
+    """Let through RGB(A) of 8 bits.
+
+    Raises
+    ------
+    DataError
+        S11 grey, 16 bits, or other channels.
+    """
+    if (bands in (3, 4) or rules.stain == "any") and bits == 8:
+        return
+    what = f"{bands} channel(s) of {bits} bits, wanted RGB of 8 bits"
+    remedy = "convert it to RGB; fluorescence is not supported"
+    raise DataError.of("S11", str(path), what, remedy)
+
+
+def on_white(pixels: np.ndarray) -> Rgb:
+    """Flatten grey, RGB or RGBA pixels of 8 bits to RGB on white."""
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    if pixels.shape[2] == 3:
+        return np.ascontiguousarray(pixels)
+    alpha = pixels[..., 3:].astype(np.uint16)
+    if (alpha == 255).all():
+        return np.ascontiguousarray(pixels[..., :3])
+    blended = pixels[..., :3] * alpha + 255 * (255 - alpha)
+    return ((blended + 127) // 255).astype(np.uint8)
