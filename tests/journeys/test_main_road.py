@@ -184,7 +184,7 @@ def test_what_cannot_be_predicted_is_refused(
     refused(momkd("predict", "--model", cohort, features, *out), 3, "[P13]", "neither")
     empty = tmp_path / "empty"
     empty.mkdir()
-    refused(momkd("predict", "--model", finished_run, empty, *out), 3, "[P09]", "no feature")
+    refused(momkd("predict", "--model", finished_run, empty, *out), 3, "[P09]", "neither a slide")
     refused(momkd("predict", "--model", finished_run, features, *out, "--only", "wikg"), 3, "[P15]")
     slide = sorted(features.iterdir())[0]
     with h5py.File(slide, "r+") as file:

@@ -23,6 +23,7 @@ Rgb = UInt8[np.ndarray, "height width 3"]
 _MAX_ANISOTROPY = 0.05
 _MPP_RANGE = (0.02, 20.0)
 _BLOCK_PX = 4096
+_SMALLEST_PX = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,9 @@ class Slide(ABC):
         fit = [i for i, d in enumerate(self.downsamples) if d <= downsample * 1.01]
         return fit[-1] if fit else 0
 
-    def read_view(self, x_px0: float, y_px0: float, side_px0: float, view_px: int) -> Rgb:
+    def read_view(
+        self, x_px0: int | float, y_px0: int | float, side_px0: int | float, view_px: int
+    ) -> Rgb:
         """Read a square of level-0 side ``side_px0`` as ``view_px`` x ``view_px``.
 
         Corners need not be whole pixels: the view is resampled from the box itself. What lies
@@ -165,15 +168,29 @@ class Slide(ABC):
                 top, bottom = v * height / out_h, v1 * height / out_h
                 x0, y0 = int(left), int(top)
                 x1, y1 = min(width, math.ceil(right)), min(height, math.ceil(bottom))
-                try:
-                    block = self.read_level(level, x0, y0, x1 - x0, y1 - y0)
-                except UnreadableRegionError:
-                    continue
+                block = self._read_what_can_be(level, x0, y0, x1 - x0, y1 - y0)
                 box = (left - x0, top - y0, min(right, x1) - x0, min(bottom, y1) - y0)
                 image = Image.fromarray(block)
                 small = image.resize((u1 - u, v1 - v), Image.Resampling.BOX, box=box)
                 picture[v:v1, u:u1] = np.asarray(small)
         return picture
+
+    def _read_what_can_be(self, level: int, x: int, y: int, width: int, height: int) -> Rgb:
+        """Read a box; where it is damaged, its quarters, and leave the smallest ones white."""
+        try:
+            return self.read_level(level, x, y, width, height)
+        except UnreadableRegionError:
+            out = np.full((height, width, 3), 255, np.uint8)
+            half_w, half_h = (width + 1) // 2, (height + 1) // 2
+            if max(half_w, half_h) < _SMALLEST_PX:
+                return out
+            for v in (0, half_h):
+                for u in (0, half_w):
+                    w, h = min(half_w, width - u), min(half_h, height - v)
+                    if w > 0 and h > 0:
+                        part = self._read_what_can_be(level, x + u, y + v, w, h)
+                        out[v : v + h, u : u + w] = part
+            return out
 
     def __enter__(self) -> "Slide":
         return self

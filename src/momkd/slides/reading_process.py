@@ -7,8 +7,9 @@ also decodes while the parent embeds.
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -81,37 +82,71 @@ class Views:
     bad: tuple[int, ...]
 
 
-def read_views(request: ReadRequest, *, timeout_s: float = 300.0) -> Iterator[SlideFacts | Views]:
-    """Give the facts of a slide, then its tiles in order.
+class ViewReader:
+    """A child process that reads one slide after another; a new one follows one that died.
 
-    Raises
-    ------
-    DataError
-        S codes of the slide; S14 the reader crashed or stayed silent; S05 too many bad tiles.
+    Use it as a context manager.
+
+    Parameters
+    ----------
+    timeout_s
+        A child silent for longer is given up.
     """
-    context = get_context("spawn")
-    pipe, child = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(child, request), daemon=True)
-    process.start()
-    child.close()
-    try:
-        while True:
-            if not pipe.poll(timeout_s):
-                raise _lost(request.path, f"was silent for {timeout_s:g} s")
-            try:
+
+    def __init__(self, timeout_s: float = 300.0) -> None:
+        self._timeout_s = timeout_s
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
+
+    def __enter__(self) -> "ViewReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def read(self, request: ReadRequest) -> Iterator[SlideFacts | Views]:
+        """Give the facts of a slide, then its tiles in order.
+
+        Raises
+        ------
+        DataError
+            S codes of the slide; S14 the reader crashed or stayed silent; S05 too many bad tiles.
+        """
+        pipe = self._pipe or self._start()
+        finished = False
+        try:
+            pipe.send(request)
+            while True:
+                if not pipe.poll(self._timeout_s):
+                    raise _lost(request.path, f"was silent for {self._timeout_s:g} s")
                 answer = pipe.recv()
-            except (EOFError, OSError):
-                process.join(10)
-                raise _lost(request.path, f"crashed (exit {process.exitcode})") from None
-            if answer is None:
-                return
-            if isinstance(answer, Problem):
-                raise DataError(answer)
-            yield answer
-    finally:
-        process.kill()
-        process.join()
-        pipe.close()
+                if answer is None or isinstance(answer, Problem):
+                    finished = True
+                    break
+                yield answer
+        except (EOFError, OSError):
+            raise _lost(request.path, "crashed") from None
+        finally:
+            if not finished:  # dead, silent, or in the middle of a slide that nobody wants
+                self._stop()
+        if answer is not None:
+            raise DataError(answer)
+
+    def _start(self) -> Connection:
+        context = get_context("spawn")
+        self._pipe, child = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child,), daemon=True)
+        self._process.start()
+        child.close()
+        return self._pipe
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
 
 
 def _lost(path: Path, what: str) -> MomkdError:
@@ -119,20 +154,29 @@ def _lost(path: Path, what: str) -> MomkdError:
     return DataError.of("S14", str(path), f"the slide reader {what}", remedy)
 
 
-def _serve(pipe: Connection, request: ReadRequest) -> None:
+def _serve(pipe: Connection) -> None:
+    parent = parent_process()
+    while parent is not None and parent.is_alive():
+        try:
+            if not pipe.poll(1.0):
+                continue
+            pipe.send(_answer(pipe, pipe.recv()))
+        except (EOFError, OSError, KeyboardInterrupt):
+            return
+
+
+def _answer(pipe: Connection, request: ReadRequest) -> Problem | None:
     try:
         with open_slide(request.path, request.rules) as slide:
             facts = _survey(slide, request)
             pipe.send(facts)
             _send_views(pipe, slide, facts.grid, request)
-        pipe.send(None)
     except MomkdError as error:
-        pipe.send(error.problems[0])
+        return error.problems[0]
     except MemoryError:
         what = "does not fit into memory"
-        pipe.send(Problem(code="S07", where=str(request.path), what=what, remedy="free memory"))
-    except (BrokenPipeError, KeyboardInterrupt):
-        return
+        return Problem(code="S07", where=str(request.path), what=what, remedy="free memory")
+    return None
 
 
 def _survey(slide: Slide, request: ReadRequest) -> SlideFacts:

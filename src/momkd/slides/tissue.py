@@ -59,7 +59,7 @@ def find_tissue(thumbnail: UInt8[np.ndarray, "height width 3"], um_per_pixel: fl
     mask = usable & (saturation > cut)
     mask = _closed(mask, _CLOSING_UM / um_per_pixel)
     mask = _without_small(mask, _MIN_PIECE_UM2 / um_per_pixel**2)
-    mask = ~_without_small(~mask, _MAX_HOLE_UM2 / um_per_pixel**2)
+    mask |= _small_holes(mask, _MAX_HOLE_UM2 / um_per_pixel**2)
     return TissueMask(mask=mask, um_per_pixel=um_per_pixel, source="otsu")
 
 
@@ -176,3 +176,13 @@ def _without_small(mask: np.ndarray, n_pixels: float) -> np.ndarray:
     keep = sizes >= n_pixels
     keep[0] = False
     return keep[labels]
+
+
+def _small_holes(mask: np.ndarray, n_pixels: float) -> np.ndarray:
+    """Give what tissue encloses: glass that reaches the border is no hole, however small."""
+    labels, _ = ndimage.label(~mask)
+    small = np.bincount(labels.ravel()) < n_pixels
+    small[0] = False
+    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        small[side] = False
+    return small[labels]

@@ -6,7 +6,7 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from momkd.errors import DataError, MomkdError, Problem, TooManyDroppedError
 from momkd.slides.encoders import DEFAULT_ENCODER, Encoder, load_encoder
 from momkd.slides.formats import SLIDE_SUFFIXES
 from momkd.slides.reader import SlideRules, slide_name
-from momkd.slides.reading_process import ReadRequest, SlideFacts, Views, read_views
+from momkd.slides.reading_process import ReadRequest, SlideFacts, ViewReader, Views
 from momkd.slides.tiling import TilingOptions
 from momkd.storage import digest_file, write_atomically, write_bytes, write_text
 from momkd.workflows.console import say
@@ -102,33 +102,35 @@ def extract(
     files: dict[str, Path] = {}
     problems: list[Problem] = []
     n_made = 0
-    for number, path in enumerate(paths, start=1):
-        target = folder / f"{slide_name(path)}.h5"
-        started_s = time.monotonic()
-        try:
-            mask = _tissue_of(path, tissue)
-            request = ReadRequest(
-                path=path, rules=rules, tiling=tiling, tissue=mask, batch_size=batch_size
-            )
-            wanted = _digest(request, encoder)
-            if _is_done(target, wanted):
-                say(f"{path.name}: done before ({number} of {len(paths)})")
-            else:
-                facts, n_tiles = _extract_one(request, encoder, target, wanted)
-                n_made += 1
-                took_s = time.monotonic() - started_s
-                say(
-                    f"{path.name}: {n_tiles} tiles of {tiling.tile_um:g} um, {took_s:.0f} s "
-                    f"({number} of {len(paths)})"
+    with ViewReader() as reader:
+        for number, path in enumerate(paths, start=1):
+            target = folder / f"{slide_name(path)}.h5"
+            started_s = time.monotonic()
+            try:
+                mask = _tissue_of(path, tissue)
+                request = ReadRequest(
+                    path=path, rules=rules, tiling=tiling, tissue=mask, batch_size=batch_size
                 )
-                for note in facts.notes:
-                    say(f"{path.name}: {note}")
-            files[slide_name(path)] = target
-        except MomkdError as error:
-            if error.exit_code not in (3, 5):
-                raise
-            problems += error.problems
-            say(f"left out: {error.problems[0].line()}")
+                wanted = _digest(request, encoder)
+                if _is_done(target, wanted):
+                    say(f"{path.name}: done before ({number} of {len(paths)})")
+                else:
+                    facts, n_tiles = _extract_one(reader, request, encoder, target, wanted)
+                    n_made += 1
+                    took_s = time.monotonic() - started_s
+                    say(
+                        f"{path.name}: {n_tiles} tiles of {tiling.tile_um:g} um, {took_s:.0f} s "
+                        f"({number} of {len(paths)})"
+                    )
+                    for note in facts.notes:
+                        say(f"{path.name}: {note}")
+                files[slide_name(path)] = target
+            except MomkdError as error:
+                if error.exit_code not in (3, 5):
+                    raise
+                problems += error.problems
+                if len(paths) > 1:
+                    say(f"left out: {error.problems[0].line()}")
     _write_dropped(folder, problems)
     if not files:
         raise DataError(*problems)
@@ -168,9 +170,9 @@ def thumbnail_of(features: Path) -> Path:
 
 
 def _extract_one(
-    request: ReadRequest, encoder: Encoder, target: Path, wanted: str
+    reader: ViewReader, request: ReadRequest, encoder: Encoder, target: Path, wanted: str
 ) -> tuple[SlideFacts, int]:
-    stream: Iterator[SlideFacts | Views] = read_views(request)
+    stream = reader.read(request)
     facts = next(stream)
     assert isinstance(facts, SlideFacts)
     rows: list[int] = []
