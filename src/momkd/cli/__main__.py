@@ -1,0 +1,5 @@
+"""``python -m momkd.cli``."""
+
+from momkd.cli import main
+
+main()

@@ -1,0 +1,118 @@
+"""Verbs that start from slides, or from what was stored of them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from momkd.cli.application import MaxSkip, Mpp, MppFromPower, app
+
+
+@app.command()
+def extract(
+    slides: Annotated[list[Path], typer.Argument(help="Slides, or folders of them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of feature files.")],
+    encoder: Annotated[str, typer.Option(help="momkd extract --help lists them.")] = (
+        "efficientnet-lite0"
+    ),
+    weights: Annotated[Path | None, typer.Option(help="File of the encoder's weights.")] = None,
+    tile_px: Annotated[int, typer.Option(help="Side of a tile in pixels of its view.")] = 896,
+    tile_um: Annotated[float | None, typer.Option(help="The same in um, instead.")] = None,
+    view_mpp: Annotated[float, typer.Option(help="um per pixel of the view; 0.5 is 20x.")] = 0.5,
+    min_tissue: Annotated[float, typer.Option(help="Least share of tissue in a tile.")] = 0.1,
+    tissue: Annotated[
+        Path | None, typer.Option(help="Mask: GeoJSON, picture, or a folder of them.")
+    ] = None,
+    mpp: Mpp = None,
+    mpp_from_power: MppFromPower = False,
+    scene: Annotated[int | None, typer.Option(help="Of a file with several, from 0.")] = None,
+    any_stain: Annotated[bool, typer.Option("--any-stain", help="Let grey slides pass.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Tiles a step.")] = 32,
+    max_skip: MaxSkip = 0.0,
+) -> None:
+    """Cut slides into tiles on tissue and embed them: one feature file a slide."""
+    from momkd.config import parse_options
+    from momkd.slides.reader import SlideRules
+    from momkd.slides.tiling import TilingOptions
+    from momkd.workflows.extract import extract as run
+
+    side_px = tile_px if tile_um is None else round(tile_um / view_mpp)
+    cut = {"tile_px": side_px, "mpp": view_mpp, "min_tissue": min_tissue}
+    result = run(
+        slides,
+        output,
+        encoder=encoder,
+        weights=weights,
+        tiling=parse_options(TilingOptions, cut, "command line"),
+        rules=SlideRules(
+            mpp=mpp,
+            mpp_from_power=mpp_from_power,
+            scene=scene,
+            stain="any" if any_stain else "he",
+        ),
+        tissue=tissue,
+        device=device,
+        precision="bfloat16" if bf16 else "float32",
+        batch_size=batch_size,
+        max_skip=max_skip,
+    )
+    typer.echo(f"wrote {output}: {len(result.files)} slides, {result.n_made} made now")
+
+
+@app.command()
+def predict(
+    inputs: Annotated[list[Path], typer.Argument(help="Slides, feature files, folders of these.")],
+    model: Annotated[Path, typer.Option("--model", help="Run or predictor folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write.")],
+    only: Annotated[str | None, typer.Option(help="One model of the run.")] = None,
+    cases: Annotated[Path | None, typer.Option(help="CSV: slide_id, case_id.")] = None,
+    attention: Annotated[Path | None, typer.Option(help="Folder for attention scores.")] = None,
+    feature_key: Annotated[str | None, typer.Option(help="Dataset of the embeddings.")] = None,
+    drop_nonfinite: Annotated[
+        bool, typer.Option("--drop-nonfinite", help="Leave out rows with NaN or infinite values.")
+    ] = False,
+    heatmaps: Annotated[Path | None, typer.Option(help="Folder for PNG and GeoJSON.")] = None,
+    mpp: Mpp = None,
+    mpp_from_power: MppFromPower = False,
+    weights: Annotated[Path | None, typer.Option(help="File of the encoder's weights.")] = None,
+    device: Annotated[str, typer.Option(help="Where slides are embedded.")] = "cpu",
+    max_skip: MaxSkip = 0.05,
+    workers: Annotated[int, typer.Option(help="Reader processes.")] = 1,
+) -> None:
+    """Predict from slides alone: no RNA, no labels."""
+    from momkd.slides.reader import SlideRules
+    from momkd.workflows.predict import predict as run
+
+    table = run(
+        model,
+        inputs,
+        output,
+        only=only,
+        cases=cases,
+        attention=attention,
+        feature_key=feature_key,
+        drop_nonfinite=drop_nonfinite,
+        slides=SlideRules(mpp=mpp, mpp_from_power=mpp_from_power),
+        weights=weights,
+        device=device,
+        heatmaps=heatmaps,
+        max_skip=max_skip,
+        workers=workers,
+    )
+    n_slides, n_models = table["slide_id"].nunique(), table["model"].nunique()
+    typer.echo(f"wrote {output}: {n_slides} slides, {n_models} model(s)")
+
+
+@app.command()
+def heatmap(
+    inputs: Annotated[list[Path], typer.Argument(help="What predict --attention stored.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of pictures.")],
+    thumbnails: Annotated[Path | None, typer.Option(help="Folder of <slide>.jpg.")] = None,
+) -> None:
+    """Draw stored attention over slides, as PNG and QuPath GeoJSON; nothing is recomputed."""
+    from momkd.workflows.heatmap import heatmap as run
+
+    pictures = run(inputs, output, thumbnails=thumbnails)
+    typer.echo(f"wrote {output}: {len(pictures)} pictures")
