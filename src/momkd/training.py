@@ -18,7 +18,9 @@ from pydantic import Field
 from momkd.checkpoint import CheckpointStore, require_same
 from momkd.config import Options
 from momkd.errors import InterruptedRunError, ModelError
+from momkd.fitting.allocator import keep_freed_memory
 from momkd.fitting.device import Precision, make_fabric
+from momkd.fitting.kernels import kernels_of_fit
 from momkd.fitting.optimizers import OptimizerName
 from momkd.fitting.pace import Pace, Progress
 from momkd.fitting.sampling import (
@@ -33,6 +35,7 @@ from momkd.fitting.scoring import Scored, score, score_cases, score_placed
 from momkd.fitting.stepping import Stepper
 from momkd.fitting.stopping import COLLAPSE_EPOCHS, CollapseWatch, Watch
 from momkd.models.base import BagClassifier
+from momkd.nn.graph_attention import choose_kernels
 from momkd.types import SampleSource
 
 __all__ = ["FitOptions", "Fitted", "Progress", "Scored", "fit", "score"]
@@ -41,6 +44,7 @@ Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 _CONSTANT_SPREAD = 1e-6
 _SAVING_SHARE = 0.1
+_WITHOUT_EFFECT = ("checkpoint_every_s", "keep_memory")
 
 
 class FitOptions(Options):
@@ -54,7 +58,7 @@ class FitOptions(Options):
     ``linear``, ``step_epoch`` to ``step``. ``balanced`` draws cases of all classes equally often.
     Half precision with a loss scale (``16-mixed``) is not offered: its scale is state that the data
     drive. ``threads`` is how many of them torch computes with; on few cores more than one is rarely
-    faster.
+    faster. ``kernels``, the precision ``fast`` and ``keep_memory`` are explained in docs/speed.md.
     """
 
     epochs: int = Field(100, ge=1)
@@ -78,6 +82,8 @@ class FitOptions(Options):
     stop_on_collapse: bool = True
     checkpoint_every_s: float = Field(120.0, gt=0.0)
     threads: int = Field(1, ge=1)
+    kernels: Literal["auto", "torch", "numba"] = "auto"
+    keep_memory: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,6 +104,8 @@ class Fitted:
         Epochs of training, the best one and those after it.
     notes
         What a reader should know: a collapse that was let pass, an older checkpoint used.
+    kernels
+        What graph attention was computed with; empty for a model without it.
     """
 
     model: BagClassifier
@@ -106,6 +114,7 @@ class Fitted:
     stop_reason: str
     epochs_run: int
     notes: tuple[str, ...] = ()
+    kernels: str = ""
 
 
 def fit(
@@ -134,7 +143,7 @@ def fit(
         Where to save; None trains without saving.
     fingerprint
         Whatever must be the same for a training to go on: configuration, data, versions, threads.
-        The seed and the options (but ``checkpoint_every_s``) are added to it.
+        The seed, the options (but ``checkpoint_every_s``) and the kernels are added to it.
     on_progress
         Told at the end of each epoch, and in between a few times a second.
     should_stop
@@ -154,8 +163,12 @@ def fit(
     IntegrityError
         T16 no generation of the checkpoint is whole.
     """
-    own = {f"fit.{k}": repr(v) for k, v in options if k != "checkpoint_every_s"}
+    own = {f"fit.{k}": repr(v) for k, v in options if k not in _WITHOUT_EFFECT}
     identity = {**(fingerprint or {}), **own, "seed": str(seed)}
+    if model.has_kernels:
+        choice = kernels_of_fit(options.kernels, options.precision, options.device)
+        model.use_kernels(choice)
+        identity["kernels"] = choice.identity
     _require_scorable(model, val, options)
     saved = None
     if checkpoint is not None:
@@ -189,6 +202,8 @@ class _Loop:
         should_stop: Callable[[], bool] | None,
     ) -> None:
         torch.set_num_threads(options.threads)
+        if options.keep_memory:
+            keep_freed_memory()
         self.fabric = make_fabric(options.device, options.precision)
         self.fabric.to_device(model)
         self.model = model
@@ -303,6 +318,7 @@ class _Loop:
         assert self.watch.best_epoch is not None
         self.model.load_state_dict(self.best)
         self.model.to("cpu").eval()
+        self.model.use_kernels(choose_kernels(self.options.kernels))  # with exact products
         return Fitted(
             model=self.model,
             history=self.history,
@@ -310,6 +326,7 @@ class _Loop:
             stop_reason=str(self.stop_reason),
             epochs_run=self.epoch if self.stepper.has_work else 0,
             notes=(*self.notes, *(self.store.notes if self.store else ())),
+            kernels=self.identity.get("kernels", ""),
         )
 
     def _save(self) -> None:

@@ -135,7 +135,7 @@ def test_equation_11_on_the_same_tensors(size, label):
     model = sine_filled(size)
     with torch.no_grad():
         slots = model.memory.slots
-        points = model._read([sine_bag()], model.memory.unit()).points
+        points = model._read([sine_bag()], model.memory.unit(), with_points=True).points
         labels = torch.full((12,), label)
         nearest = nearest_slots(points, labels, slots)
         best = (points @ model.memory.unit()[1].T).argmax(dim=1)

@@ -1,13 +1,20 @@
 """Who is near whom in the slide plane: exact nearest neighbours by a grid hash.
 
 Ties are broken by (distance, y, x) of the neighbour, then by row, in integer arithmetic: the same
-tiles give the same neighbours in whatever order they stand in the file.
+tiles give the same neighbours in whatever order they stand in the file. Where numba works the
+search is compiled; it and the search with arrays here give the same rows.
 """
+
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Int64
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+
+from momkd.compilation import numba_fault
 
 _MAX_RING = 12
 _CANDIDATES = 4_000_000
@@ -36,7 +43,31 @@ def nearest_neighbours(
     k_eff = min(k, n_tiles - 1)
     if k_eff < 1:
         return near
-    xy = coords_px0 - coords_px0.min(axis=0)
+    xy = np.ascontiguousarray(coords_px0 - coords_px0.min(axis=0), dtype=np.int64)
+    compiled = compiled_search()
+    near[:, :k_eff] = search_arrays(xy, k_eff) if compiled is None else compiled(xy, k_eff)
+    return near
+
+
+@functools.cache
+def compiled_search() -> Callable[[Any, int], Any] | None:
+    """Give the compiled search, tried on a few tiles; None where numba is absent or fails."""
+    if numba_fault() is not None:
+        return None
+    xy = np.array([[0, 0], [2, 0], [0, 2], [2, 2], [9, 9], [9, 9]], dtype=np.int64)
+    try:
+        from momkd.data.loops.neighbours import nearest
+
+        well = np.array_equal(nearest(xy, 3), search_arrays(xy, 3))
+    except Exception:  # noqa: BLE001  whatever a compiler raises: the other search has the same answer
+        return None
+    return nearest if well else None
+
+
+def search_arrays(xy: Int64[np.ndarray, "n_tiles 2"], k: int) -> Int32[np.ndarray, "n_tiles k"]:
+    """Find each tile's k nearest others, with arrays; places from (0, 0), 1 <= k < n_tiles."""
+    n_tiles = len(xy)
+    near = np.empty((n_tiles, k), dtype=np.int32)
     hashed = _GridHash(xy, _cell_px0(xy))
     open_rows = np.arange(n_tiles)
     ring = 1
@@ -44,8 +75,8 @@ def nearest_neighbours(
         whole = ring > _MAX_RING
         left = []
         for rows in _portions(open_rows, hashed.count(open_rows, ring, whole)):
-            found, covered = hashed.search(rows, ring, k_eff, whole)
-            near[rows[covered], :k_eff] = found[covered]
+            found, covered = hashed.search(rows, ring, k, whole)
+            near[rows[covered]] = found[covered]
             left.append(rows[~covered])
         open_rows = np.concatenate(left)
         ring += 2

@@ -10,7 +10,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from momkd.errors import MachineError
 
-Precision: TypeAlias = Literal["32-true", "bf16-mixed"]
+Precision: TypeAlias = Literal["32-true", "bf16-mixed", "fast"]
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _LOST_DEVICE = ("CUDA error", "CUDA driver error", "MPS error")
@@ -18,6 +18,8 @@ _LOST_DEVICE = ("CUDA error", "CUDA driver error", "MPS error")
 
 def make_fabric(device: str, precision: Precision) -> Fabric:
     """Open one device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the best there is.
+
+    ``fast`` is the kernels' own business; everything else is then in float32.
 
     Raises
     ------
@@ -35,7 +37,7 @@ def make_fabric(device: str, precision: Precision) -> Fabric:
     return Fabric(
         accelerator=kind,
         devices=[int(index)] if index else 1,
-        precision=precision,
+        precision="32-true" if precision == "fast" else precision,
         # one process, also inside a scheduler's job that announces several
         plugins=[LightningEnvironment()],
     )

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from momkd import config
+from momkd.nn.graph_attention import KernelChoice
 from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
 
 
@@ -32,6 +33,8 @@ class BagClassifier(nn.Module):
     training_only
         Names of submodules that only training uses (RNA towers, decoders). They are absent when
         ``dims.n_genes`` is None, and left out of what a predictor saves.
+    has_kernels
+        :meth:`use_kernels` makes a difference.
     """
 
     Options: ClassVar[type[config.Options]] = config.Options
@@ -41,6 +44,7 @@ class BagClassifier(nn.Module):
     min_batch: ClassVar[int] = 1
     order_matters: ClassVar[bool] = False
     training_only: ClassVar[tuple[str, ...]] = ()
+    has_kernels: ClassVar[bool] = False
 
     start_notes: tuple[str, ...] = ()
     """What :meth:`prepare` found worth saying to the user."""
@@ -74,6 +78,9 @@ class BagClassifier(nn.Module):
     def diagnostics(self) -> dict[str, float]:
         """Give figures worth a column in ``history.csv``; called after each epoch's training."""
         return {}
+
+    def use_kernels(self, choice: KernelChoice) -> None:
+        """Compute graph attention in this way from now on; nothing here for most models."""
 
     def decay_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Split the trainable parameters into (decayed, not decayed) by weight decay.

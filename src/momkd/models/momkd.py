@@ -6,43 +6,24 @@ code differ and how the paper's contradictions are resolved.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from momkd import config
 from momkd.models.base import BagClassifier
 from momkd.models.momkd_options import CODE, TEMPERATURE_RANGE, MoMKDOptions
-from momkd.nn.alignment import class_evidence, class_margin, margin_alignment
-from momkd.nn.graph_attention import listening_lists, pack_neighbours
-from momkd.nn.memory import (
-    Assignment,
-    ClassMemory,
-    SlotUsage,
-    nearest_slots,
-    orthogonality,
-    quantisation,
-)
-from momkd.nn.pooling import pack, segment_mean, segment_softmax, segment_sum
+from momkd.nn.alignment import class_margin, margin_alignment
+from momkd.nn.graph_attention import KernelChoice, TileGraph, pack_neighbours
+from momkd.nn.memory import Assignment, ClassMemory, SlotUsage, nearest_slots, orthogonality
+from momkd.nn.memory_reading import Question, Reading
+from momkd.nn.slide_reading import read_slides
 from momkd.nn.towers import GraphEncoder, RNATower
 from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
 
 TWIN_COSINE = 0.99
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Reading:
-    """What the histology side makes of packed slides; tiles of all slides in one tensor."""
-
-    segments: Int64[Tensor, " n_tiles"]
-    points: Float[Tensor, "n_tiles dim_shared"]
-    attention: Float[Tensor, " n_tiles"]
-    slides: Float[Tensor, "n_slides dim"]
-    logits: Float[Tensor, "n_slides n_classes"]
 
 
 class MoMKD(BagClassifier):
@@ -72,6 +53,7 @@ class MoMKD(BagClassifier):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "code": CODE}
     needs_rna: ClassVar[bool] = True
     needs_coordinates: ClassVar[bool] = True
+    has_kernels: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = (
         "slide_projection",
         "rna_encoder",
@@ -120,7 +102,7 @@ class MoMKD(BagClassifier):
         """Score several slides in one pass."""
         reading = self._read(bags, self.memory.unit())
         parts = torch.split(reading.attention, [len(bag) for bag in bags])
-        rows = zip(reading.logits, parts, reading.slides, strict=True)
+        rows = zip(self.head(reading.slides), parts, reading.slides, strict=True)
         return [Output(logits=y, attention=a, embedding=v) for y, a, v in rows]
 
     def losses(self, batch: Sequence[Sample]) -> Losses:
@@ -205,6 +187,10 @@ class MoMKD(BagClassifier):
             figures.update(self.usage.take())
         return figures
 
+    def use_kernels(self, choice: KernelChoice) -> None:
+        """Compute the tiles' side in this way from now on."""
+        self.encoder.kernels = choice
+
     def decay_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Split parameters for weight decay as ``options.decay`` says."""
         decayed, spared = super().decay_groups()
@@ -218,30 +204,34 @@ class MoMKD(BagClassifier):
             return self.options.temperature
         return self.log_temperature.exp().clamp(*TEMPERATURE_RANGE)
 
-    def _read(self, bags: Sequence[Bag], slots: Tensor) -> Reading:
-        x, lists, segments = self._pack(bags)
-        tiles = self.encoder(x, lists)
-        points = normalize(self.tile_projection(tiles), dim=1)
-        evidence = class_evidence(points, slots.detach())
-        attention = segment_softmax(evidence / self._temperature(), segments, len(bags))
-        slides = segment_sum(attention[:, None] * tiles, segments, len(bags))
-        return Reading(
-            segments=segments,
-            points=points,
-            attention=attention,
-            slides=slides,
-            logits=self.head(slides),
+    def _read(
+        self,
+        bags: Sequence[Bag],
+        slots: Tensor,
+        labels: Sequence[int] | None = None,
+        *,
+        with_points: bool = False,
+    ) -> Reading:
+        x, graph = self._pack(bags)
+        question = Question(
+            sizes=[len(bag) for bag in bags],
+            slots=slots.detach(),
+            targets=self._targets(slots).detach(),
+            labels=labels,
+            with_points=with_points,
         )
+        projection, temperature = self.tile_projection, self._temperature()
+        return read_slides(self.encoder, projection, x, graph, temperature, question)
 
-    def _pack(self, bags: Sequence[Bag]) -> tuple[Tensor, Tensor, Tensor]:
-        """Join bags: embeddings, listening lists, and the number of the bag each tile is of."""
+    def _pack(self, bags: Sequence[Bag]) -> tuple[Tensor, TileGraph]:
+        """Join bags: embeddings as they are stored, and who hears whom."""
         neighbours = [bag.neighbours for bag in bags if bag.neighbours is not None]
         if len(neighbours) < len(bags):
             bare = next(bag.slide_id for bag in bags if bag.neighbours is None)
             raise ValueError(f"slide {bare}: MoMKD needs each tile's neighbours; the bag has none")
-        lists = listening_lists(pack_neighbours(neighbours), self.options.edges)
-        x, segments = pack([bag.embeddings for bag in bags], self.tile_projection.weight.dtype)
-        return x, lists, segments
+        parts = [bag.embeddings for bag in bags]
+        graph = TileGraph(pack_neighbours(neighbours), self.options.edges)
+        return parts[0] if len(parts) == 1 else torch.cat(parts), graph
 
     def _labels(self, samples: Sequence[Sample]) -> Tensor:
         return torch.tensor([s.label for s in samples], device=self.memory.slots.device)
@@ -249,18 +239,27 @@ class MoMKD(BagClassifier):
     def _slide_terms(
         self, samples: Sequence[Sample], slots: Tensor, carry: list[Assignment]
     ) -> dict[str, Tensor]:
-        reading = self._read([s.bag for s in samples if s.bag is not None], slots)
+        bags = [s.bag for s in samples if s.bag is not None]
+        reading = self._read(bags, slots, [s.label for s in samples])
+        assert reading.pulls is not None
         labels = self._labels(samples)
-        tiles = self._assign(reading.points, labels.index_select(0, reading.segments), slots)
-        carry.append(tiles)
-        distances = quantisation(reading.points, self._targets(slots), tiles.slots)
-        pull = segment_mean(distances[:, None], reading.segments, len(samples)).mean()
+        carry.append(self._carried(reading, bags, labels))
         shared = normalize(self.slide_projection(reading.slides), dim=1)
         return {
-            "ce": cross_entropy(reading.logits, labels),
-            "memory": self._memory_term(pull, orthogonality(slots), labels),
+            "ce": cross_entropy(self.head(reading.slides), labels),
+            "memory": self._memory_term(reading.pulls.mean(), orthogonality(slots), labels),
             "align_wsi": self._align(shared, labels, slots),
         }
+
+    def _carried(self, reading: Reading, bags: Sequence[Bag], labels: Tensor) -> Assignment:
+        """Keep of the tiles what ``after_step`` needs: their points move the memory only here."""
+        assert reading.nearest is not None
+        if self.options.memory_update != "ema" or reading.points is None:
+            return Assignment(slots=reading.nearest)
+        sizes = torch.tensor([len(bag) for bag in bags], device=labels.device)
+        of_tiles = torch.repeat_interleave(labels, sizes, output_size=len(reading.nearest))
+        points = reading.points.detach()
+        return Assignment(slots=reading.nearest, points=points, labels=of_tiles)
 
     def _rna_terms(
         self, samples: Sequence[Sample], slots: Tensor, carry: list[Assignment]
@@ -283,7 +282,7 @@ class MoMKD(BagClassifier):
     def _assign(self, points: Tensor, labels: Tensor, slots: Tensor) -> Assignment:
         points = points.detach()
         nearest = nearest_slots(points, labels, self._targets(slots))
-        return Assignment(points=points, labels=labels, slots=nearest)
+        return Assignment(slots=nearest, points=points, labels=labels)
 
     def _memory_term(self, pull: Tensor, spread: Tensor, labels: Tensor) -> Tensor:
         if self.options.memory_loss == "paper":
@@ -309,7 +308,8 @@ class MoMKD(BagClassifier):
             bag = samples[own[place]].bag
             if bag is None:
                 raise ValueError(f"sample {own[place]} has a slide in its key and no bag")
-            points = self._read([bag.to(slots.device)], slots).points
+            points = self._read([bag.to(slots.device)], slots, with_points=True).points
+            assert points is not None
             chosen = torch.randperm(len(bag))[: min(cap, wanted - sum(map(len, found)))]
             found.append(points[chosen.to(points.device)])
             if sum(map(len, found)) >= wanted:

@@ -18,11 +18,20 @@ DEAD_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Assignment:
-    """Points of one modality, their classes, and the flat numbers of their nearest own slots."""
+    """Flat numbers of the nearest own slots of one modality's points.
 
-    points: Float[Tensor, "n dim"]
-    labels: Int64[Tensor, " n"]
+    The points and their classes are there where they are to move the memory.
+    """
+
     slots: Int64[Tensor, " n"]
+    points: Float[Tensor, "n dim"] | None = None
+    labels: Int64[Tensor, " n"] | None = None
+
+    def of_class(self, label: int) -> Float[Tensor, "n_own dim"]:
+        """Give the points of one class."""
+        assert self.points is not None
+        assert self.labels is not None
+        return self.points[self.labels == label]
 
 
 def nearest_slots(
@@ -138,6 +147,7 @@ class ClassMemory(nn.Module):
         flat = self.slots.flatten(0, 1)
         means, n_modalities = torch.zeros_like(flat), flat.new_zeros(len(flat), 1)
         for part in modalities:
+            assert part.points is not None
             points = part.points.to(flat.dtype)
             sizes = torch.bincount(part.slots, minlength=len(flat))[:, None]
             means += torch.zeros_like(flat).index_add(0, part.slots, points) / sizes.clamp(min=1)
@@ -189,7 +199,7 @@ class SlotUsage(nn.Module):
         n_slots = self.counts.shape[1]
         for slot in dead:
             label = slot // n_slots
-            own = torch.cat([part.points[part.labels == label] for part in modalities])
+            own = torch.cat([part.of_class(label) for part in modalities])
             if len(own):
                 memory.replace(slot, own[int(torch.randint(len(own), ()))])
                 self.idle_steps.view(-1)[slot] = 0

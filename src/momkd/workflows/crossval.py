@@ -8,6 +8,8 @@ from typing import Any
 
 from momkd.data.cohort import cohort_digest
 from momkd.data.folds import describe_folds, make_folds, read_folds, write_folds
+from momkd.fitting.kernels import kernels_of_fit
+from momkd.models.table import MODELS
 from momkd.storage import lock_folder
 from momkd.types import Cohort, Fold
 from momkd.workflows.audit import AuditedCohort, audit_cohort, require_few_skipped
@@ -21,7 +23,7 @@ from momkd.workflows.run_folder import (
     read_run,
     write_manifest_of_run,
 )
-from momkd.workflows.settings import Settings, load_settings, parse_models
+from momkd.workflows.settings import ModelChoice, Settings, load_settings, parse_models
 from momkd.workflows.workers import count_workers, run_jobs
 
 
@@ -95,6 +97,7 @@ def crossval(
                 folder, "jobs", [str(j.folder.relative_to(folder)) for j in jobs]
             ),
             **describe_cohort(audited, splits, settings),
+            "kernels": tell_kernels(choices, settings),
         }
         write_manifest_of_run(folder, manifest)
         run_open_jobs(jobs, cohort, settings, workers)
@@ -134,6 +137,16 @@ def describe_cohort(
         "notes": list(audited.notes),
         "settings": settings.shared_digest(),
     }
+
+
+def tell_kernels(choices: Sequence[ModelChoice], settings: Settings) -> str:
+    """Say once what graph attention will be computed with; compiles it before workers start."""
+    if not any(MODELS[choice.name].has_kernels for choice in choices):
+        return ""
+    fit = settings.fit
+    chosen = kernels_of_fit(fit.kernels, fit.precision, fit.device).say()
+    say(chosen)
+    return chosen
 
 
 def tell_training_notes(folders: Sequence[Path]) -> list[str]:

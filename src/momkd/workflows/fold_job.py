@@ -82,6 +82,7 @@ def run_fold(
         "epochs": fitted.epochs_run,
         "stop_reason": fitted.stop_reason,
         "notes": [*(panel.notes if panel else ()), *fitted.notes],
+        "kernels": fitted.kernels,
     }
     write_json(job.folder / "done.json", done)
     shutil.rmtree(job.folder / "checkpoint", ignore_errors=True)

@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from momkd.data.folds import hold_out
 from momkd.storage import lock_folder
 from momkd.workflows.audit import audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files, say
-from momkd.workflows.crossval import describe_cohort, run_open_jobs, tell_training_notes
+from momkd.workflows.crossval import (
+    describe_cohort,
+    run_open_jobs,
+    tell_kernels,
+    tell_training_notes,
+)
 from momkd.workflows.fold_job import FoldJob, require_trainable
 from momkd.workflows.run_folder import claim_config, write_manifest_of_run
 from momkd.workflows.settings import load_settings, parse_models
@@ -60,8 +66,9 @@ def train(
         require_trainable(choice, audit.cohort)
         fold = hold_out(audit.cohort, settings.folds, seed)
         job = FoldJob(choice=choice, seed=seed, fold=fold, folder=folder)
-        manifest = {"models": [choice.label], "jobs": []}
+        manifest: dict[str, Any] = {"models": [choice.label], "jobs": []}
         manifest |= describe_cohort(audited, [fold], settings)
+        manifest["kernels"] = tell_kernels([choice], settings)
         write_manifest_of_run(folder, manifest)
         run_open_jobs([job], audit.cohort, settings, 1)
         manifest["training_notes"] = tell_training_notes([folder])

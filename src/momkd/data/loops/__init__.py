@@ -1,0 +1,1 @@
+"""Loops compiled by numba; imported only where numba works. Use: :mod:`momkd.data.graph`."""

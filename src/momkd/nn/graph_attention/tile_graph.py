@@ -1,0 +1,112 @@
+"""Who hears whom among the tiles of a slide, from each tile's nearest tiles."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int32, Int64
+from torch import Tensor, nn
+
+Direction = Literal["own", "listed_by"]
+
+
+def listening_lists(
+    neighbours: Int32[Tensor, "n_tiles k"], direction: Direction
+) -> Int64[Tensor, "n_tiles n_heard"]:
+    """Give for each tile whom it hears; first itself, -1 where its list is shorter than others.
+
+    Parameters
+    ----------
+    neighbours
+        Each tile's nearest tiles, -1 for none.
+    direction
+        ``own``: a tile hears the tiles it lists. ``listed_by``: it hears the tiles that list it.
+    """
+    n_tiles = len(neighbours)
+    itself = torch.arange(n_tiles, device=neighbours.device)
+    listed = neighbours.long()
+    if direction == "own":
+        return torch.cat([itself[:, None], listed], dim=1)
+    hearer, place = torch.sort(listed.flatten(), stable=True)
+    n_none = int((hearer < 0).sum())
+    hearer, place = hearer[n_none:], place[n_none:]
+    n_heard = torch.bincount(hearer, minlength=n_tiles)
+    first = torch.cumsum(n_heard, 0) - n_heard
+    rank = torch.arange(len(hearer), device=hearer.device) - first.index_select(0, hearer)
+    lists = listed.new_full((n_tiles, 1 + int(n_heard.max())), -1)
+    lists[:, 0] = itself
+    lists[hearer, 1 + rank] = torch.div(place, max(listed.shape[1], 1), rounding_mode="floor")
+    return lists
+
+
+def pack_neighbours(
+    parts: Sequence[Int32[Tensor, "_ _"]],
+) -> Int32[Tensor, "n_tiles k"]:
+    """Join the neighbour lists of several bags as those of one graph without edges between bags."""
+    if len(parts) == 1:
+        return parts[0]
+    k = max(part.shape[1] for part in parts)
+    packed, offset = [], 0
+    for part in parts:
+        shifted = torch.where(part < 0, part, part + offset)
+        packed.append(nn.functional.pad(shifted, (0, k - part.shape[1]), value=-1))
+        offset += len(part)
+    return torch.cat(packed)
+
+
+class TileGraph:
+    """A graph of tiles in the forms the backends want, each made when first asked for.
+
+    Edges are numbered list by list, without gaps: the numbers by which dropout masks are drawn.
+
+    Parameters
+    ----------
+    neighbours
+        Each tile's nearest tiles, -1 for none.
+    direction
+        As of :func:`listening_lists`.
+    """
+
+    def __init__(self, neighbours: Int32[Tensor, "n_tiles k"], direction: Direction) -> None:
+        self._neighbours = neighbours
+        self._direction = direction
+
+    @classmethod
+    def of(cls, graph: "TileGraph | Int64[Tensor, 'n_tiles n_heard']") -> "TileGraph":
+        """Take listening lists for a graph; give a graph as it is."""
+        if isinstance(graph, TileGraph):
+            return graph
+        made = cls(graph.new_empty(len(graph), 0, dtype=torch.int32), "own")
+        made.__dict__["lists"] = graph
+        return made
+
+    @cached_property
+    def lists(self) -> Int64[Tensor, "n_tiles n_heard"]:
+        """Whom each tile hears, as of :func:`listening_lists`."""
+        return listening_lists(self._neighbours, self._direction)
+
+    @cached_property
+    def places(self) -> Int64[Tensor, "n_tiles n_heard"]:
+        """The number of each edge in ``lists``; -1 where there is none."""
+        there = self.lists >= 0
+        numbers = torch.cumsum(there.flatten(), 0).view_as(self.lists) - 1
+        return torch.where(there, numbers, -1)
+
+    @cached_property
+    def edges(self) -> tuple[Any, Any, Any, Any, Any]:
+        """The edges without gaps, as numpy arrays: (starts, heard) and (starts, who, edge).
+
+        The first pair goes by the tile that hears, the rest by the tile that is heard. Needs numba.
+        """
+        from momkd.nn.graph_attention.loops.edges import index_edges
+
+        if "lists" in self.__dict__:
+            rows, with_itself = self.lists.int(), 0
+        else:
+            rows, with_itself = self._neighbours, 1
+        found = index_edges(rows.contiguous().numpy(), with_itself)
+        starts, items, back, sources, there, here = found
+        if with_itself and self._direction == "listed_by":
+            return back, sources, starts, items, there
+        return starts, items, back, sources, here
