@@ -12,6 +12,7 @@ from torch import nn
 
 from momkd.errors import ConfigError
 from momkd.models.table import MODELS, build_model, resolve_options
+from momkd.nn.graph_attention import choose_kernels
 from momkd.types import Bag, Dims, Sample, SampleKey
 
 DIM, N_GENES = 12, 10
@@ -33,6 +34,8 @@ KINDS += [("momkd", "paper", {"memory_update": way}) for way in ("ema", "fixed")
 KINDS += [("abmil", None, {"gated": False}), ("wikg", None, {"score": "product"})]
 KINDS += [("dtfd_mil", None, {"distil": way}) for way in ("MaxS", "MaxMinS", "MAS")]
 KINDS += [("wikg", None, {"readout": readout}) for readout in ("mean", "max")]
+# the default kernels are this machine's best; everything must hold on the plain ones too
+KINDS += [("momkd", preset, {"kernels": "torch"}) for preset in ("paper", "code")]
 IDS = ["-".join([name, preset or "", *map(str, extra.values())]) for name, preset, extra in KINDS]
 # loss terms of a slide without RNA, and of RNA without a slide; else the classifier's alone
 TERMS_WITHOUT = {
@@ -122,7 +125,10 @@ def make_model(kind, *, dims: Dims = DIMS):
 
 def build(kind, dims: Dims):
     name, preset, extra = kind
-    return build_model(name, dims, preset, SMALL.get(name, {}) | extra)
+    options = {key: value for key, value in extra.items() if key != "kernels"}
+    model = build_model(name, dims, preset, SMALL.get(name, {}) | options)
+    model.use_kernels(choose_kernels(extra.get("kernels", "auto")))
+    return model
 
 
 def flat_state(model):

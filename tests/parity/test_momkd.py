@@ -9,12 +9,24 @@ import torch
 from momkd.models.momkd import MoMKD
 from momkd.models.table import build_model
 from momkd.nn.alignment import class_margin, class_similarity, margin_alignment
-from momkd.nn.graph_attention import listening_lists
+from momkd.nn.graph_attention import backends, choose_kernels, listening_lists
 from momkd.nn.memory import nearest_slots, orthogonality, quantisation
 from momkd.types import Bag, Dims, Sample
 from tests.parity.sine import fill, load_golden, sine_input
 
 GOLDEN = load_golden("momkd")
+
+
+@pytest.fixture(autouse=True, params=["torch", "numba"])
+def kernels(request, monkeypatch):
+    """Every published number is asked of every backend."""
+    choice = choose_kernels(request.param)
+    if choice.backend != request.param:
+        pytest.skip(choice.note)
+    monkeypatch.setattr(backends, "default_kernels", lambda: choice)
+    return choice
+
+
 DIMS = Dims(dim_in=1536, n_classes=2, n_genes=768)
 NO_DROPOUT = {"dropout": 0, "dropout_attention": 0, "dropout_rna": 0, "dropout_head": 0}
 # the published code at the sizes of its run script and at those of the paper

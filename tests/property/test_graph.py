@@ -1,10 +1,14 @@
 """Nearest neighbours against brute force, whatever the places and their order."""
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from momkd.data import graph
 from momkd.data.graph import nearest_neighbours
 
 
@@ -24,13 +28,66 @@ def places(high: int) -> st.SearchStrategy[np.ndarray]:
     return shape.flatmap(lambda s: hnp.arrays(np.int64, s, elements=st.integers(0, high)))
 
 
-any_places = st.one_of(places(2), places(9), places(300), places(10**6))
+def lattices() -> st.SearchStrategy[np.ndarray]:
+    """Some places of a lattice with steps of its own in x and y, in any order."""
+    cells = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), min_size=1, max_size=60)
+    steps = st.tuples(st.integers(1, 40), st.integers(1, 40))
+    return st.builds(lambda c, s: np.array(c, dtype=np.int64) * s, cells.map(distinct), steps)
+
+
+def distinct(cells: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    return list(dict.fromkeys(cells))
+
+
+any_places = st.one_of(places(2), places(9), places(300), places(10**6), lattices())
+
+
+@pytest.fixture(scope="module", params=["compiled", "arrays"])
+def search(request: pytest.FixtureRequest) -> Callable[[np.ndarray, int], np.ndarray]:
+    """Each of the two searches; the compiled one is what ``nearest_neighbours`` takes if it can."""
+    compiled = graph.compiled_search()
+    if request.param == "arrays":
+        return graph.search_arrays
+    if compiled is None:
+        pytest.skip("numba is absent or does not work here")
+    return compiled
 
 
 @settings(max_examples=150, deadline=None)
-@given(any_places, st.integers(1, 10))
-def test_equals_brute_force(coords: np.ndarray, k: int) -> None:
-    assert np.array_equal(nearest_neighbours(coords, k), brute_force(coords, k))
+@given(coords=any_places, k=st.integers(1, 10))
+def test_equals_brute_force(
+    search: Callable[[np.ndarray, int], np.ndarray], coords: np.ndarray, k: int
+) -> None:
+    wanted = brute_force(coords, k)
+    assert np.array_equal(nearest_neighbours(coords, k), wanted)
+    k_eff = min(k, len(coords) - 1)
+    if k_eff > 0:
+        assert np.array_equal(search(coords - coords.min(axis=0), k_eff), wanted[:, :k_eff])
+
+
+def test_without_numba_the_arrays_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    coords = np.random.default_rng(0).integers(0, 500, (60, 2))
+    wanted = nearest_neighbours(coords, 8)
+    graph.compiled_search.cache_clear()
+    monkeypatch.setattr(graph, "numba_fault", lambda: "numba is not installed")
+    try:
+        assert graph.compiled_search() is None
+        assert np.array_equal(nearest_neighbours(coords, 8), wanted)
+    finally:
+        graph.compiled_search.cache_clear()
+
+
+@pytest.mark.parametrize("n_lonely", [3, 40])
+def test_searches_agree_on_a_large_section(
+    search: Callable[[np.ndarray, int], np.ndarray], n_lonely: int
+) -> None:
+    rng = np.random.default_rng(n_lonely)
+    side = 60
+    kept = rng.permutation(side * side)[:2500]
+    section = 512 * np.stack([kept % side, kept // side], axis=1)
+    lonely = 512 * rng.integers(0, 5000, (n_lonely, 2))
+    coords = np.unique(np.concatenate([section, lonely]), axis=0).astype(np.int64)
+    assert np.array_equal(search(coords, 8), graph.search_arrays(coords, 8))
 
 
 @settings(max_examples=60, deadline=None)

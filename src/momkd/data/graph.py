@@ -54,11 +54,14 @@ def compiled_search() -> Callable[[Any, int], Any] | None:
     """Give the compiled search, tried on a few tiles; None where numba is absent or fails."""
     if numba_fault() is not None:
         return None
-    xy = np.array([[0, 0], [2, 0], [0, 2], [2, 2], [9, 9], [9, 9]], dtype=np.int64)
+    places = np.arange(25, dtype=np.int64)
+    xy = np.stack([places % 5, places // 5], axis=1)
     try:
         from momkd.data.loops.neighbours import nearest
 
-        well = np.array_equal(nearest(xy, 3), search_arrays(xy, 3))
+        # a lattice with a lonely tile, and one where tiles share a place: every loop there is
+        trials = [xy + (places == 24)[:, None] * 30, xy // 2]
+        well = all(np.array_equal(nearest(t, 3), search_arrays(t, 3)) for t in trials)
     except Exception:  # noqa: BLE001  whatever a compiler raises: the other search has the same answer
         return None
     return nearest if well else None

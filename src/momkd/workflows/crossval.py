@@ -8,6 +8,7 @@ from typing import Any
 
 from momkd.data.cohort import cohort_digest
 from momkd.data.folds import describe_folds, make_folds, read_folds, write_folds
+from momkd.data.graph import compiled_search
 from momkd.fitting.kernels import kernels_of_fit
 from momkd.models.table import MODELS
 from momkd.storage import lock_folder
@@ -140,7 +141,8 @@ def describe_cohort(
 
 
 def tell_kernels(choices: Sequence[ModelChoice], settings: Settings) -> str:
-    """Say once what graph attention will be computed with; compiles it before workers start."""
+    """Say once what graph attention will be computed with; compile it before workers start."""
+    compiled_search()
     if not any(MODELS[choice.name].has_kernels for choice in choices):
         return ""
     fit = settings.fit

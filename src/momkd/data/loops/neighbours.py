@@ -71,11 +71,13 @@ def usual_pitch(xy: Any) -> Any:
             if gap > 0 and (least == 0 or gap < least):
                 least = gap
         if least > 0:
-            found[n_known] = np.sqrt(least)
+            place = n_known
+            while place > 0 and found[place - 1] > least:
+                found[place] = found[place - 1]
+                place -= 1
+            found[place] = least
             n_known += 1
-    if n_known == 0:
-        return 0.0
-    return np.median(found[:n_known])
+    return np.sqrt(found[n_known // 2]) if n_known > 0 else 0.0
 
 
 @compiled()
@@ -90,11 +92,20 @@ def find_cell(keys: Any, key: Any) -> Any:
 
 
 @compiled()
-def common_step(values: Any) -> Any:
-    """Give the greatest common divisor of whole numbers; 1 where all are 0."""
+def greatest(xy: Any, column: Any) -> Any:
+    """Give the greatest number of a column."""
+    most = xy[0, column]
+    for i in range(len(xy)):
+        most = max(most, xy[i, column])
+    return most
+
+
+@compiled()
+def common_step(xy: Any, column: Any) -> Any:
+    """Give the greatest common divisor of a column of whole numbers; 1 where all are 0."""
     step = np.int64(0)
-    for value in values:
-        a, b = step, value
+    for i in range(len(xy)):
+        a, b = step, xy[i, column]
         while b != 0:
             a, b = b, a % b
         step = a
@@ -116,7 +127,8 @@ def lattice_offsets(step_x: Any, step_y: Any) -> Any:
                 continue
             place = n_found  # later ones come after all of the same distance
             while place > 0 and found[place - 1, 0] > squared:
-                found[place] = found[place - 1]
+                for column in range(3):
+                    found[place, column] = found[place - 1, column]
                 place -= 1
             found[place, 0], found[place, 1], found[place, 2] = squared, v, u
             n_found += 1
@@ -130,9 +142,9 @@ def search_lattice(xy: Any, near: Any, done: Any) -> Any:
     Nothing is done where tiles share a place or the lattice is too large for a map.
     """
     n_tiles, k = near.shape
-    step_x, step_y = common_step(xy[:, 0]), common_step(xy[:, 1])
-    width = xy[:, 0].max() // step_x + 1 + 2 * RADIUS
-    height = xy[:, 1].max() // step_y + 1 + 2 * RADIUS
+    step_x, step_y = common_step(xy, 0), common_step(xy, 1)
+    width = greatest(xy, 0) // step_x + 1 + 2 * RADIUS
+    height = greatest(xy, 1) // step_y + 1 + 2 * RADIUS
     if width > 64 * n_tiles + 4096 or height > (64 * n_tiles + 4096) // width:
         return
     tiles = np.full(height * width, -1, np.int32)
@@ -161,7 +173,7 @@ def search_cells(xy: Any, near: Any, done: Any) -> Any:
     """Find the neighbours of the tiles that are not done."""
     n_tiles, k = near.shape
     side = max(np.int64(1), np.int64(1.5 * usual_pitch(xy)))
-    width = xy[:, 0].max() // side + 1
+    width = greatest(xy, 0) // side + 1
     size = 2
     while size < 2 * n_tiles:
         size *= 2
@@ -197,16 +209,15 @@ def search_cells(xy: Any, near: Any, done: Any) -> Any:
             search_all(xy, i, near[i], gaps)
 
 
-@compiled()
-def nearest(xy: Any, k: Any) -> Any:
+def nearest(xy: Any, k: int) -> Any:
     """Find each tile's k nearest others, in order; ``xy`` from (0, 0), 1 <= k < n_tiles."""
     near = np.empty((len(xy), k), np.int32)
     done = np.zeros(len(xy), np.bool_)
     search_lattice(xy, near, done)
-    if len(xy) - done.sum() > FEW:
+    left = np.flatnonzero(~done)
+    if len(left) > FEW:
         search_cells(xy, near, done)
         return near
-    gaps = np.empty((k, 4), np.int64)
-    for i in np.flatnonzero(~done):  # lonely tiles of a lattice
-        search_all(xy, i, near[i], gaps)
+    for i in left:  # lonely tiles of a lattice
+        search_all(xy, i, near[i], np.empty((k, 4), np.int64))
     return near

@@ -68,7 +68,7 @@ def _factors(drop: Drop, words: Tensor, draws: Tensor, like: Tensor) -> Tensor:
         x = (x ^ _shift(x, shift)) * _signed(factor)
     x = x ^ _shift(x, 31)
     drawn = (x >> (16 * draws)) & (_LEVELS - 1)
-    return torch.where(drawn >= drop.threshold, drop.scale, 0.0).to(like)
+    return (drawn >= drop.threshold).to(like) * drop.scale
 
 
 def _shift(x: Tensor, n: int) -> Tensor:

@@ -20,6 +20,7 @@ from momkd.nn.graph_attention.loops.numbers import (
 from momkd.nn.graph_attention.loops.rows import (
     add_scaled,
     add_to,
+    clear,
     narrow_row,
     sum_of,
     sum_of_products,
@@ -114,7 +115,7 @@ def target_rows(
     )
     factors = np.empty((4, (y.size + 3) // 4), attention.dtype)
     own = sums[chunk]
-    own[:] = attention.dtype.type(0)
+    clear(own.reshape(-1))
     for i in range(first, last):
         for h in range(n_heads):
             widen_row(d_out[i, d_part + h], g[h])
@@ -147,7 +148,7 @@ def target_rows(
                 kept = edge_factor(drop[0], e * n_heads + h, drop[1], drop[2])
                 pull[e, h] = kept * sum_of_products(g[h], projected[heard[e], h])
                 mean += alpha[e, h] * pull[e, h]
-            d_target[h, :] = attention.dtype.type(0)
+            clear(d_target[h])
             for e in range(starts[i], starts[i + 1]):
                 pull[e, h] = alpha[e, h] * (pull[e, h] - mean)
                 score_gradient(
@@ -188,10 +189,10 @@ def source_rows(
     n_heads, dim_head = attention.shape
     d_source = np.empty(dim_head, attention.dtype)
     own = sums[chunk]
-    own[:] = attention.dtype.type(0)
+    clear(own.reshape(-1))
     for j in range(first, last):
         for h in range(n_heads):
-            d_source[:] = attention.dtype.type(0)
+            clear(d_source)
             for place in range(starts[j], starts[j + 1]):
                 i, e = who[place], edges[place]
                 kept = edge_factor(drop[0], np.int64(e) * n_heads + h, drop[1], drop[2])
@@ -230,7 +231,7 @@ def heard_gradient(
 @compiled()
 def add_up(sums: Any, total: Any) -> Any:
     """Add the sums of all chunks in their order; ``sums`` (n_chunks, n), ``total`` float64."""
-    total[:] = 0
+    clear(total)
     for chunk in range(sums.shape[0]):
         for c in range(total.size):
             total[c] += sums[chunk, c]

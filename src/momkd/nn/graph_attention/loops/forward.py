@@ -18,7 +18,7 @@ from momkd.nn.graph_attention.loops.numbers import (
     row_factors,
     widen,
 )
-from momkd.nn.graph_attention.loops.rows import add_scaled, sum_of, sum_of_squares
+from momkd.nn.graph_attention.loops.rows import add_scaled, sum_of, sum_of_squares, widen_row
 
 
 @compiled(any_order=True)
@@ -61,7 +61,7 @@ def gather_row(
     _, bias, _ = weights
     n_heads = bias.shape[0]
     for h in range(n_heads):
-        y[h, :] = bias[h]
+        widen_row(bias[h], y[h])
         for e in range(starts[i], starts[i + 1]):
             factor = alpha[e, h] * edge_factor(drop[0], e * n_heads + h, drop[1], drop[2])
             if factor != 0:

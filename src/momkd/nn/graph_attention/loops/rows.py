@@ -6,6 +6,14 @@ from momkd.compilation import compiled
 from momkd.nn.graph_attention.loops.numbers import narrow, widen
 
 
+# numba's assignment to a slice is compiled for every kind of value: seconds for one line
+@compiled()
+def clear(row: Any) -> Any:
+    """Set a row to 0."""
+    for c in range(row.size):
+        row[c] = 0
+
+
 @compiled()
 def add_scaled(factor: Any, row: Any, total: Any) -> Any:
     """Add factor * row to a total."""
