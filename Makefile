@@ -37,5 +37,9 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# ratios want a quiet machine; see docs/speed.md. BENCH="--sizes 50000 --reference DIR" for more
+bench: $(STAMP)
+	$(BIN)/python benchmarks/speed.py $(BENCH)
+
 clean:
 	rm -rf $(VENV) demo-run .mypy_cache .ruff_cache .pytest_cache .hypothesis
