@@ -79,7 +79,7 @@ def compiled(*, any_order: bool = False) -> Callable[[Callable[..., Any]], Any]:
         before = numba.config.CACHE_DIR
         try:
             # numba asks for its folder here and now; the setting of others stays as it was
-            numba.config.CACHE_DIR = before or str(code_folder(Path(inspect.getfile(function))))
+            numba.config.CACHE_DIR = str(code_folder(Path(inspect.getfile(function)), before))
             return numba.njit(**settings, cache=True)(function)
         except (RuntimeError, OSError):  # no folder to write: compiled anew in each process
             return numba.njit(**settings)(function)
@@ -89,13 +89,14 @@ def compiled(*, any_order: bool = False) -> Callable[[Callable[..., Any]], Any]:
     return compile_it
 
 
-def code_folder(source: Path) -> Path:
+def code_folder(source: Path, root: str) -> Path:
     """Give the folder of compiled code for a file; it changes when a file beside it does.
 
     numba looks at the file of the function it compiles only; loops that call each other across
     files therefore share one folder, named by what all of them hold.
     """
-    return user_cache() / "momkd" / "compiled" / _digest(source.parent)
+    base = Path(root) if root else user_cache() / "momkd" / "compiled"
+    return base / _digest(source.parent)
 
 
 @functools.cache
