@@ -14,7 +14,7 @@ def init(
     features: Annotated[list[Path], typer.Option(help="Folder of feature files; repeatable.")],
     clinical: Annotated[Path, typer.Option(help="Table with cases, slides and labels.")],
     target: Annotated[str, typer.Option(help="Label column, such as HER2.")],
-    rna: Annotated[Path | None, typer.Option(help="Wide RNA table.")] = None,
+    rna: Annotated[Path | None, typer.Option(help="RNA: a table, or a folder of files.")] = None,
     positive: Annotated[list[str] | None, typer.Option(help="Positive value; repeatable.")] = None,
     negative: Annotated[list[str] | None, typer.Option(help="Negative value; repeatable.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("momkd.yaml"),
@@ -60,7 +60,7 @@ def check(
 
 @app.command()
 def inspect(
-    files: Annotated[list[Path], typer.Argument(help="Feature files or RNA tables.")],
+    files: Annotated[list[Path], typer.Argument(help="Feature files, RNA tables or folders.")],
 ) -> None:
     """Say which convention each file follows, and why."""
     from momkd.workflows.inspect import inspect as run

@@ -9,6 +9,8 @@ import yaml
 
 from momkd.data.clinical import list_values
 from momkd.data.features import find_feature_files
+from momkd.data.rna.cbioportal import CBioPortal
+from momkd.data.rna.forms import recognise_rna
 from momkd.errors import ConfigError, DataError
 from momkd.storage import write_text
 from momkd.workflows.console import say
@@ -64,6 +66,10 @@ def init(
         if not Path(rna).exists():
             raise DataError.of("O25", str(rna), "no such file", "check --rna")
         data["rna"] = _relative(Path(rna), folder)
+        found = recognise_rna(Path(rna))
+        say(f"{rna}: {found.form.name}, {found.why}")
+        # studies of cBioPortal do repeat symbols: the rule stands in the file, to be changed
+        data |= {"duplicate_genes": "mean"} if isinstance(found.form, CBioPortal) else {}
     data["target"] = {"column": column, "positive": _one(yes), "negative": _one(no)}
     if exclude:
         data["target"]["exclude"] = exclude

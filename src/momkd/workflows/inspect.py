@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from momkd.data.expression import read_expression
+from momkd.data.expression import RnaReading, read_expression
 from momkd.data.features import FileDescription, describe_file
+from momkd.data.rna.options import RnaOptions
 from momkd.errors import MomkdError, Problem
-from momkd.types import Expression
 
-_TABLES = (".csv", ".tsv", ".txt", ".gz")
+_TABLES = (".csv", ".tsv", ".txt", ".gz", ".h5ad", ".h5mu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,12 +17,12 @@ class TableDescription:
     """An RNA table and what was recognised in it."""
 
     path: Path
-    expression: Expression
-    notes: tuple[str, ...]
+    reading: RnaReading
 
     def lines(self) -> list[str]:
         """Give the file's name and what was recognised, a line each."""
-        return [self.path.name, *self.notes]
+        types = ", ".join(f"{n} {t}" for t, n in self.reading.sample_types.items())
+        return [self.path.name, *self.reading.notes, f"RNA: samples by type: {types}"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +39,10 @@ def inspect(files: Sequence[Path | str]) -> Inspection:
     problems: list[Problem] = []
     for path in map(Path, files):
         try:
-            if path.suffix.lower() in _TABLES:
-                expression, notes = read_expression(path)
-                table = TableDescription(path=path, expression=expression, notes=tuple(notes))
-                found.append(table)
+            if path.suffix.lower() in _TABLES or path.is_dir():
+                # nothing is used of it: what repeats or misses is described, not refused
+                options = RnaOptions(duplicate_genes="mean", impute="train_median")
+                found.append(TableDescription(path=path, reading=read_expression(path, options)))
             else:
                 found.append(describe_file(path))
         except MomkdError as error:

@@ -148,8 +148,8 @@ def _configuration(path: Path) -> str:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     data = content["data"]
     data["features"] = [Path(p).name for p in data["features"]]
-    for key in ("clinical", "rna"):
-        data[key] = data[key] and Path(data[key]).name
+    for key in ("clinical", "rna", "rna_samples", "gene_map", "gene_list", "restrict_genes_to"):
+        data[key] = data.get(key) and Path(data[key]).name
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 

@@ -138,7 +138,8 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-_PATH_KEYS = {"data": ("features", "clinical", "rna"), "folds": ("file",)}
+_TABLES = ("clinical", "rna", "rna_samples", "gene_map", "gene_list", "restrict_genes_to")
+_PATH_KEYS = {"data": ("features", *_TABLES), "folds": ("file",)}
 
 
 def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
