@@ -235,5 +235,5 @@ def _holds_numbers(cells: Iterable[str]) -> bool:
     A cell such as ``1,234`` or ``<0.01`` is meant as one, and will be refused as O17.
     """
     stated = [c.strip() for c in cells if not is_blank(c)]
-    n_numbers = sum(_MEANT_AS_NUMBER.match(c) is not None for c in stated)
+    n_numbers = sum(is_number(c) or _MEANT_AS_NUMBER.match(c) is not None for c in stated)
     return not stated or n_numbers * 2 > len(stated)
