@@ -1,17 +1,20 @@
 """``momkd init``: a short momkd.yaml from folders and tables, formats recognised."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from momkd.data.clinical import list_values
+from momkd.data.delimited import find_column, read_table
 from momkd.data.features import find_feature_files
+from momkd.data.receptor_table import has_receptors
 from momkd.errors import ConfigError, DataError
 from momkd.storage import write_text
 from momkd.workflows.console import say
+from momkd.workflows.labels import DEFAULT_RULE, label_tcga
 
 _POSITIVE = ("positive", "pos", "1", "true", "yes", "high", "mutated", "mut")
 _NEGATIVE = ("negative", "neg", "0", "false", "no", "low", "wildtype", "wt")
@@ -25,24 +28,36 @@ def init(
     rna: Path | str | None = None,
     positive: Sequence[str] = (),
     negative: Sequence[str] = (),
+    rule: str = DEFAULT_RULE,
+    folds: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
     output: Path | str = "momkd.yaml",
     force: bool = False,
 ) -> Path:
     """Write a configuration that names the data, the target and what its values mean.
 
     Values of the target column that are neither positive nor negative are listed under
-    ``exclude``: they are unknown, never negative.
+    ``exclude``: they are unknown, never negative. HER2, PR or ER of a clinical table of the GDC or
+    cBioPortal that has no such column are made by a receptor rule and written to
+    ``<name>.labels.csv`` beside the configuration (``labels.csv`` beside ``momkd.yaml``).
+
+    Parameters
+    ----------
+    rule
+        For receptors, see :func:`momkd.workflows.labels.label_tcga`.
+    folds, columns
+        Blocks ``folds`` and ``data.columns``; the path ``folds["file"]`` is written relative to
+        the configuration, as all are.
 
     Raises
     ------
     ConfigError
-        G08 the file exists; G09 the values of the target are not self-evident.
+        G08 a file exists; G09 the values of the target are not self-evident; G13 no such rule.
     DataError
         A folder without feature files (P09), a table that cannot be read, L07 no such column.
     """
     path = Path(output)
-    if path.exists() and not force:
-        raise ConfigError.of("G08", str(path), "exists already", "pass --force or another -o")
+    _require_new(path, force)
     roots = [Path(f) for f in features]
     files, problems = find_feature_files(roots)
     if problems:
@@ -50,13 +65,14 @@ def init(
     if not files:
         where = ", ".join(str(r) for r in roots)
         raise DataError.of("P09", where, "holds no .h5 feature file", "check --features")
-    column, counts = list_values(Path(clinical), target)
+    table, wanted = _ruled_labels(Path(clinical), target, rule, path, force)
+    column, counts = list_values(table, wanted)
     yes, no = _sides(column, counts, positive, negative)
     exclude = [v for v in counts if v not in (*yes, *no)]
     folder = path.resolve().parent
     data: dict[str, Any] = {
         "features": [_relative(r, folder) for r in roots],
-        "clinical": _relative(Path(clinical), folder),
+        "clinical": _relative(table, folder),
     }
     if len(roots) == 1:
         data["features"] = data["features"][0]
@@ -67,7 +83,14 @@ def init(
     data["target"] = {"column": column, "positive": _one(yes), "negative": _one(no)}
     if exclude:
         data["target"]["exclude"] = exclude
-    content = {"data": data, "model": {"name": "momkd" if rna is not None else "abmil"}}
+    if columns:
+        data["columns"] = dict(columns)
+    content = {"data": data}
+    if folds:
+        content["folds"] = {
+            k: _relative(Path(v), folder) if k == "file" else v for k, v in folds.items()
+        }
+    content["model"] = {"name": "momkd" if rna is not None else "abmil"}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     write_text(
         path, f"# What is not written here has its default; see docs/configuration.md.\n{text}"
@@ -75,6 +98,27 @@ def init(
     shown = ", ".join(f"{v} ({n})" for v, n in counts.items())
     say(f"{path}: {len(files)} feature files, target {column}: {shown}")
     return path
+
+
+def _require_new(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise ConfigError.of("G08", str(path), "exists already", "pass --force or another -o")
+
+
+def _ruled_labels(
+    clinical: Path, target: str, rule: str, config: Path, force: bool
+) -> tuple[Path, str]:
+    """Give the table to be used and its label column: the table itself, or labels made of it."""
+    columns = read_table(clinical).columns
+    receptor = target.strip().upper()
+    if find_column(columns, (target,)) is not None or receptor not in has_receptors(columns):
+        return clinical, target
+    name = "labels.csv" if config.stem == "momkd" else f"{config.stem}.labels.csv"
+    path = config.with_name(name)
+    _require_new(path, force)
+    label_tcga(clinical, path, rule=rule)
+    say(f"{path}: {receptor} by the rule {rule} (momkd labels tcga shows what it did)")
+    return path, receptor
 
 
 def _sides(
