@@ -2,6 +2,7 @@
 
 import datetime
 import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ def read_workbook(path: Path) -> tuple[tuple[str, ...], list[list[str]], list[in
         raise MachineError.of("G14", str(path), "reading .xlsx needs openpyxl", remedy) from None
     _require_bounded(path)
     try:
-        values = openpyxl.load_workbook(path, data_only=True, keep_links=False)
-        formulas = openpyxl.load_workbook(path, data_only=False, keep_links=False)
+        content = path.read_bytes()
+        values = openpyxl.load_workbook(BytesIO(content), data_only=True, keep_links=False)
+        formulas = openpyxl.load_workbook(BytesIO(content), data_only=False, keep_links=False)
     except Exception as error:  # noqa: BLE001 - a damaged workbook fails in many ways
         what = f"is a damaged workbook: {error}"
         raise DataError.of("O16", str(path), what, _CSV) from None
