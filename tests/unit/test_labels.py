@@ -51,7 +51,7 @@ def test_the_labels_are_a_clinical_table(tmp_path: Path) -> None:
     table = read_clinical(tmp_path / "labels.csv", target, ColumnOptions())
     found = {r.case_id: (r.label, r.site, r.why_unknown) for r in table.rows}
     assert found["TCGA-AA-0001"] == (1, "AA", None)
-    why = "HER2 is blank (IHC not stated, ISH not stated)"
+    why = "HER2 is blank: IHC not stated, ISH not stated"
     assert found["TCGA-BB-0003"] == (None, "BB", why)
 
 

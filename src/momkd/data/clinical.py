@@ -206,7 +206,7 @@ def _with_reasons(table: TextTable, label: str, stated: Sequence[Stated]) -> lis
     if column is None:
         return list(stated)
     return [
-        s if s.words or is_blank(why) else replace(s, why_unknown=f"{s.why_unknown} ({why})")
+        s if s.words or is_blank(why) else replace(s, why_unknown=f"{s.why_unknown}: {why}")
         for s, why in zip(stated, table.column(column), strict=True)
     ]
 

@@ -93,10 +93,18 @@ def _require_known(convention: str, known: Sequence[str]) -> None:
 
 
 def _given(cohort: Cohort, settings: Settings, folds: Sequence[Fold]) -> tuple[GivenSplit, ...]:
-    """Give the folds by case; those of a file as they stand there, without a drawn validation."""
+    """Give the folds by case, as far as they have slides: other tools score nothing else.
+
+    Those of a file are as they stand there, without a drawn validation side.
+    """
     if settings.folds.file is not None:
         return SplitTable(settings.folds.file, cohort).given()
-    return tuple(GivenSplit(index=f.index, train=f.train, val=f.val, test=f.test) for f in folds)
+    slides = {c.case_id for c in cohort.cases if c.slide_ids}
+    train = [tuple(c for c in f.train if c in slides) for f in folds]
+    return tuple(
+        GivenSplit(index=f.index, train=t, val=f.val, test=f.test)
+        for f, t in zip(folds, train, strict=True)
+    )
 
 
 def _by_slide(cohort: Cohort, splits: Sequence[GivenSplit]) -> tuple[GivenSplit, ...]:
@@ -190,6 +198,8 @@ def _not_said(cohort: Cohort, convention: str) -> list[str]:
         notes.append(f"{bare} cases have RNA and no slide: {convention} has no row for them")
     if convention == "stamp":
         notes.append("splits.json has two sides: our validation cases stand among its training")
+    if convention == "trident":
+        notes.append("names in wsi.csv end in .svs: change them where the slides are others")
     if convention in ("slideflow", "trident"):
         notes.append(f"{convention} has no table of splits: they stand in folds.csv")
     return notes

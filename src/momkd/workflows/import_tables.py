@@ -15,9 +15,8 @@ from momkd.data.conventions.slideflow import read_slideflow
 from momkd.data.conventions.stamp import read_stamp, read_stamp_config
 from momkd.data.conventions.study import gather, write_slide_rows
 from momkd.data.delimited import read_table
-from momkd.errors import ConfigError
 from momkd.workflows.console import say
-from momkd.workflows.init import init
+from momkd.workflows.init import init, unwritten_if_refused
 
 
 def init_from_stamp(
@@ -61,22 +60,21 @@ def init_from_stamp(
     path = Path(output)
     name = "clinical.csv" if path.stem == "momkd" else f"{path.stem}.clinical.csv"
     table = path.with_name(name)
-    if table.exists() and not force:
-        raise ConfigError.of("G08", str(table), "exists already", "pass --force or another -o")
-    write_slide_rows(table, study, "case_id", "slide_id")
     folds: dict[str, Any] = {} if stamp.n_splits is None else {"n": stamp.n_splits}
     if stamp.splits is not None:
         folds["file"] = stamp.splits
         _tell_two_sided()
-    written = init(
-        features=features or [stamp.feature_dir],
-        clinical=table,
-        target=study.label,
-        folds=folds,
-        output=path,
-        force=force,
-        **options,
-    )
+    with unwritten_if_refused(table, force):
+        write_slide_rows(table, study, "case_id", "slide_id")
+        written = init(
+            features=features or [stamp.feature_dir],
+            clinical=table,
+            target=study.label,
+            folds=folds,
+            output=path,
+            force=force,
+            **options,
+        )
     n_cases = len({row.case_id for row in study.rows})
     n_files = sum(bool(row.slide) for row in study.rows)
     say(f"{table}: {n_cases} patients and {n_files} files of {Path(config).name} joined")

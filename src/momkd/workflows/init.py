@@ -1,7 +1,8 @@
 """``momkd init``: a short momkd.yaml from folders and tables, formats recognised."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from momkd.data.clinical import list_values
 from momkd.data.delimited import find_column, read_table
 from momkd.data.features import find_feature_files
 from momkd.data.receptor_table import has_receptors
-from momkd.errors import ConfigError, DataError
+from momkd.errors import ConfigError, DataError, MomkdError
 from momkd.storage import write_text
 from momkd.workflows.console import say
 from momkd.workflows.labels import DEFAULT_RULE, label_tcga
@@ -57,7 +58,9 @@ def init(
         A folder without feature files (P09), a table that cannot be read, L07 no such column.
     """
     path = Path(output)
-    _require_new(path, force)
+    require_new(path, force)
+    if rna is not None and not Path(rna).exists():
+        raise DataError.of("O25", str(rna), "no such file", "check --rna")
     roots = [Path(f) for f in features]
     files, problems = find_feature_files(roots)
     if problems:
@@ -65,9 +68,15 @@ def init(
     if not files:
         where = ", ".join(str(r) for r in roots)
         raise DataError.of("P09", where, "holds no .h5 feature file", "check --features")
-    table, wanted = _ruled_labels(Path(clinical), target, rule, path, force)
-    column, counts = list_values(table, wanted)
-    yes, no = _sides(column, counts, positive, negative)
+    ruled = _needs_rule(Path(clinical), target)
+    table = _labels_path(path) if ruled else Path(clinical)
+    with unwritten_if_refused(table if ruled else None, force):
+        if ruled:
+            target = target.strip().upper()
+            label_tcga(clinical, table, rule=rule)
+            say(f"{table}: {target} by the rule {rule} (momkd labels tcga shows what it did)")
+        column, counts = list_values(table, target)
+        yes, no = _sides(column, counts, positive, negative)
     exclude = [v for v in counts if v not in (*yes, *no)]
     folder = path.resolve().parent
     data: dict[str, Any] = {
@@ -77,8 +86,6 @@ def init(
     if len(roots) == 1:
         data["features"] = data["features"][0]
     if rna is not None:
-        if not Path(rna).exists():
-            raise DataError.of("O25", str(rna), "no such file", "check --rna")
         data["rna"] = _relative(Path(rna), folder)
     data["target"] = {"column": column, "positive": _one(yes), "negative": _one(no)}
     if exclude:
@@ -100,25 +107,37 @@ def init(
     return path
 
 
-def _require_new(path: Path, force: bool) -> None:
+def require_new(path: Path, force: bool) -> None:
+    """Refuse to overwrite a file (G08), unless told to."""
     if path.exists() and not force:
         raise ConfigError.of("G08", str(path), "exists already", "pass --force or another -o")
 
 
-def _ruled_labels(
-    clinical: Path, target: str, rule: str, config: Path, force: bool
-) -> tuple[Path, str]:
-    """Give the table to be used and its label column: the table itself, or labels made of it."""
+@contextmanager
+def unwritten_if_refused(path: Path | None, force: bool) -> Iterator[None]:
+    """Take a table back that was newly written on the way to a refusal."""
+    if path is None:
+        yield
+        return
+    require_new(path, force)
+    was_there = path.exists()
+    try:
+        yield
+    except MomkdError:
+        if not was_there:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _needs_rule(clinical: Path, target: str) -> bool:
+    """Say whether the target is a receptor that a rule must find: no column, but measurements."""
     columns = read_table(clinical).columns
-    receptor = target.strip().upper()
-    if find_column(columns, (target,)) is not None or receptor not in has_receptors(columns):
-        return clinical, target
-    name = "labels.csv" if config.stem == "momkd" else f"{config.stem}.labels.csv"
-    path = config.with_name(name)
-    _require_new(path, force)
-    label_tcga(clinical, path, rule=rule)
-    say(f"{path}: {receptor} by the rule {rule} (momkd labels tcga shows what it did)")
-    return path, receptor
+    there = find_column(columns, (target,)) is not None
+    return not there and target.strip().upper() in has_receptors(columns)
+
+
+def _labels_path(config: Path) -> Path:
+    return config.with_name("labels.csv" if config.stem == "momkd" else f"{config.stem}.labels.csv")
 
 
 def _sides(
