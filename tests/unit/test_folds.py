@@ -322,7 +322,7 @@ class TestReading:
         ]
 
     @pytest.mark.parametrize(
-        "text", ["", "fold,split\n0,train\n", "fold,case_id,split\n", "train,val,test\na,b,c\n"]
+        "text", ["", "fold,split\n0,train\n", "fold,case_id,split\n", "train,x,test\na,b,c\n"]
     )
     def test_not_such_a_table(self, tmp_path: Path, text: str) -> None:
         path = tmp_path / "folds.csv"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from momkd.data.excel import is_workbook, read_workbook
 from momkd.data.text_lines import TextLines
 from momkd.errors import DataError
 
@@ -12,7 +13,8 @@ BLANK = frozenset({"", "na", "n/a", "nan", "none", "null", "."})
 """Cells that mean "nothing stated", trimmed and case-folded."""
 
 CASE_COLUMNS = (
-    *("case_id", "case", "patient_id", "patient", "submitter_id", "bcr_patient_barcode"),
+    # the GDC's patient_id is the participant's part of the barcode only
+    *("case_id", "case", "bcr_patient_barcode", "patient_id", "patient", "submitter_id"),
     *("case_submitter_id", "sample", "sample_id"),
 )
 SLIDE_COLUMNS = ("slide_id", "slide", "filename", "image_id", "wsi", "slide_name")
@@ -65,7 +67,13 @@ class TextTable:
 
 
 def read_table(path: Path) -> TextTable:
-    """Read a whole table; raises as :func:`scan_table` does."""
+    """Read a whole table, of text or the sheet of an Excel workbook.
+
+    Raises as :func:`scan_table` and :func:`momkd.data.excel.read_workbook` do.
+    """
+    if is_workbook(path):
+        columns, cells, numbers = read_workbook(path)
+        return TextTable(path=path, columns=columns, rows=cells, lines=numbers)
     table = scan_table(path)
     lines: list[int] = []
     rows: list[list[str]] = []

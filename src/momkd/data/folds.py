@@ -156,13 +156,19 @@ def write_folds(path: Path, folds: Sequence[Fold], cohort_digest: str) -> None:
 
 
 def read_folds(
-    path: Path, cohort: Cohort, *, cohort_digest: str, allow_subset: bool = False
+    path: Path,
+    cohort: Cohort,
+    *,
+    cohort_digest: str,
+    allow_subset: bool = False,
+    val_fraction: float = 0.1,
+    ours: bool = False,
 ) -> tuple[Fold, ...]:
-    """Read splits from a CSV table, ours or another's.
+    """Read splits, ours or another's (the forms: docs/formats.md).
 
     Columns ``fold``, ``split`` (train, val, test) and ``case_id``; ``seed`` and ``cohort`` may be
-    absent. A table of slides has ``slide_id`` instead of ``case_id``: a case stands where its
-    slides do. Cases without a slide, which such tables rarely name, train in every fold.
+    absent. In a table of slides a case stands where its slides do. Cases without a slide, which
+    such tables rarely name, train in every fold.
 
     Parameters
     ----------
@@ -170,6 +176,11 @@ def read_folds(
         Digest of ``cohort``; compared with the column ``cohort`` where there is one.
     allow_subset
         Lift K09, K10 and the half of K02 that wants every case tested.
+    val_fraction
+        Share of a fold's cases that validates where the table has no such side.
+    ours
+        It is the ``folds.csv`` of a run, which was checked before it was written: only K01, K10 and
+        K12 are asked again.
 
     Raises
     ------
@@ -186,11 +197,13 @@ def read_folds(
     if not allow_subset:
         integrity.found += table.of_another_cohort(cohort_digest)
     integrity.refuse(IntegrityError)
+    if ours:
+        return table.folds()
     problems = Problems(table.tested_twice())
     if not allow_subset:
         problems.found += [*table.never_tested(), *table.unknown(), *table.missing()]
     problems.refuse(DataError)
-    folds = table.folds()
+    folds = table.folds(val_fraction)
     Problems(_one_sided(folds, cohort, path)).refuse(DataError)
     return folds
 

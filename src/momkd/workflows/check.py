@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from momkd.data.folds import describe_folds, make_folds
+from momkd.data.folds import describe_folds
 from momkd.workflows.audit import audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files
+from momkd.workflows.first_splits import first_splits
 from momkd.workflows.fold_job import require_trainable
 from momkd.workflows.settings import load_settings, parse_models
 
@@ -63,7 +64,7 @@ def check(
     if output is not None:
         audit.write(Path(output))
     require_trainable(settings.model, audit.cohort)
-    folds = make_folds(audit.cohort, settings.folds, settings.folds.seed)
+    folds = first_splits(audit.cohort, settings.folds)
     reasons: dict[str, int] = {}
     for row in audit.dropped:
         key = f"{row.kind}: {row.reason_class}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from momkd.data.cohort import cohort_digest
 from momkd.data.folds import describe_folds, make_folds, read_folds, write_folds
+from momkd.data.label_notes import target_notes
 from momkd.storage import lock_folder
 from momkd.types import Cohort, Fold
 from momkd.workflows.audit import AuditedCohort, audit_cohort, require_few_skipped
@@ -132,6 +133,7 @@ def describe_cohort(
         "folds": describe_folds(splits, cohort),
         "counts": [{"what": k, "n": n} for k, n in audited.audit.counts().items()],
         "notes": list(audited.notes),
+        "target_notes": list(target_notes(settings.data.target)),
         "settings": settings.shared_digest(),
     }
 
@@ -157,8 +159,13 @@ def make_all_folds(
     """
     digest = cohort_digest(cohort)
     if settings.folds.file is not None:
-        allow = settings.folds.allow_subset
-        splits = read_folds(settings.folds.file, cohort, cohort_digest=digest, allow_subset=allow)
+        splits = read_folds(
+            settings.folds.file,
+            cohort,
+            cohort_digest=digest,
+            allow_subset=settings.folds.allow_subset,
+            val_fraction=settings.folds.val_fraction,
+        )
     else:
         first = settings.folds.seed
         splits = tuple(
@@ -167,7 +174,7 @@ def make_all_folds(
             for fold in make_folds(cohort, settings.folds, seed)
         )
     path = folder / "folds.csv"
-    before = read_folds(path, cohort, cohort_digest=digest) if path.exists() else ()
+    before = read_folds(path, cohort, cohort_digest=digest, ours=True) if path.exists() else ()
     everything = {(f.seed, f.index): f for f in (*before, *splits)}
     write_folds(path, [everything[key] for key in sorted(everything)], digest)
     return splits

@@ -22,11 +22,6 @@ from momkd.workflows.run_report import write_run_report
 from momkd.workflows.scored_cases import average_slides, fold_scores, scores_of
 from momkd.workflows.settings import load_settings
 
-_CIRCULAR = (
-    "odx",
-    "oncotype",
-)
-
 
 def evaluate(
     run: Path | str,
@@ -63,12 +58,12 @@ def evaluate(
     manifest = read_run(folder)
     dropped = folder / "dropped.csv"
     if external is not None:
-        table, audited = _predict_external(folder, Path(external))
+        table, audited, taught_share = _predict_external(folder, Path(external))
         target = folder / f"external-{Path(external).stem}"
         write_text(target / "predictions.csv", table.to_csv(index=False, lineterminator="\n"))
         audited.audit.write(target)
         dropped = target / "dropped.csv"
-        notes = _notes_of_external(audited.audit.cohort)
+        notes = _notes_of_external(audited.audit.cohort, taught_share)
         counts = [{"what": k, "n": n} for k, n in audited.audit.counts().items()]
         manifest |= {"counts": counts, "notes": audited.notes, "folds": []}
     elif predictions is not None:
@@ -78,7 +73,7 @@ def evaluate(
         table, notes = _require_tests(folder, read_predictions(folder)), []
         target = folder
     metrics = score_table(table, manifest["task"], manifest["class_names"])
-    metrics["notes"] += notes
+    metrics["notes"] += [*manifest.get("target_notes", ()), *notes]
     write_json(target / "metrics.json", metrics)
     write_run_report(
         target,
@@ -100,7 +95,7 @@ def score_table(table: pd.DataFrame, task: str, class_names: Sequence[str]) -> d
         "class_names": list(class_names),
         "shown": ["auroc", "auprc", "accuracy", "majority_rate", "macro_f1", "brier"],
         "models": models,
-        "notes": _notes(task, models),
+        "notes": _notes(models),
         "machine": describe_machine(),
     }
 
@@ -141,16 +136,11 @@ def _fold_row(fold: FoldScores) -> dict[str, Any]:
     return row | {name: float(found[name][0]) for name in METRICS}
 
 
-def _notes(task: str, models: Mapping[str, Any]) -> list[str]:
+def _notes(models: Mapping[str, Any]) -> list[str]:
     notes = [
         "intervals: 95 %, case-level bootstrap (2,000 draws) of the mean over folds and seeds; "
         "accuracy is to be read beside the majority rate"
     ]
-    if any(word in task.casefold() for word in _CIRCULAR):
-        notes.append(
-            f"{task} is a research score computed from expression: an RNA teacher is partly "
-            "circular on it"
-        )
     for name, entry in models.items():
         undefined = [r for r in entry["per_fold"] if math.isnan(r["auroc"])]
         if undefined:
@@ -178,7 +168,8 @@ def _require_tests(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _predict_external(run: Path, config: Path) -> tuple[pd.DataFrame, AuditedCohort]:
+def _predict_external(run: Path, config: Path) -> tuple[pd.DataFrame, AuditedCohort, float | None]:
+    """Score an external cohort; give the share of positive cases the models were taught with."""
     settings = load_settings([config])
     audited = audit_cohort(settings.data)
     cohort = audited.audit.cohort
@@ -195,13 +186,15 @@ def _predict_external(run: Path, config: Path) -> tuple[pd.DataFrame, AuditedCoh
                 row |= {"seed": 0, "fold": 0, "y_true": case.label}
                 row |= {f"prob_{c}": v for c, v in zip(cohort.class_names, p, strict=True)}
                 rows.append(row | {"threshold": ensemble.threshold})
-    return pd.DataFrame(rows), audited
+    return pd.DataFrame(rows), audited, next(iter(ensembles.values())).positive_share
 
 
-def _notes_of_external(cohort: Cohort) -> list[str]:
+def _notes_of_external(cohort: Cohort, taught_share: float | None) -> list[str]:
     share = float(np.mean([c.label for c in cohort.cases if c.slide_ids]))
+    taught = "" if taught_share is None else f" ({taught_share:.1%} where the models were taught)"
     return [
-        f"external cohort: {share:.1%} positive; thresholds as chosen on validation, not re-fitted",
+        f"external cohort: {share:.1%} positive{taught}; thresholds as chosen on validation, "
+        "not re-fitted",
         "one ensemble of all fold models, scores averaged: one interval, no SD over models",
     ]
 

@@ -17,6 +17,7 @@ import momkd
 from momkd.checkpoint import CheckpointStore
 from momkd.data.cohort import cohort_digest
 from momkd.data.features import read_bag
+from momkd.data.label_notes import target_notes
 from momkd.data.panel import Panel, fit_panel
 from momkd.data.samples import SampleSet
 from momkd.errors import ModelError
@@ -228,6 +229,7 @@ def _decide(
         offset=calibration.offset,
         thresholds={name: t.value for name, t in thresholds.items()},
         threshold_rule=THRESHOLD_RULE,
+        target_notes=target_notes(settings.data.target),
         seen_slides=tuple(sorted(cohort.slides[s].sha256 for s in seen)),
         provenance={
             "cohort": cohort_digest(cohort),
@@ -235,11 +237,19 @@ def _decide(
             "fold": job.fold.index,
             "n_train": len(job.fold.train),
             "n_val": len(job.fold.val),
+            "positive_share": _positive_share(cohort, learnt_from),
             "panel": None if panel is None else digest_bytes(panel.to_json().encode()),
             "selector": None if panel is None else panel.selector,
             "n_genes": None if panel is None else len(panel.genes),
         },
     )
+
+
+def _positive_share(cohort: Cohort, case_ids: Sequence[str]) -> float:
+    """Share of positive cases among those with a slide that a model learnt from."""
+    learnt = set(case_ids)
+    labels = [c.label for c in cohort.cases if c.case_id in learnt and c.slide_ids]
+    return round(sum(label == 1 for label in labels) / len(labels), 6)
 
 
 def _by_case(

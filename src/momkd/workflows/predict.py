@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from momkd.workflows.extract import Extraction
 
 
+_FAR_SHARE = 0.15
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scored:
     slide: SlideFile
@@ -144,6 +147,7 @@ def predict(
         if heatmaps is not None:
             heatmap([kept], heatmaps, thumbnails=extracted / "thumbnails")
     _tell_seen(table)
+    _tell_labels(table, ensembles)
     if len(problems) > max_skip * (len(problems) + len(examined.slides)):
         n_all = len(problems) + len(examined.slides)
         what = f"{len(problems)} of {n_all} were left out, allowed {max_skip:.0%}"
@@ -300,6 +304,25 @@ def _tell_seen(table: pd.DataFrame) -> None:
             f"{n_seen} of {n_slides} slides taught these models: their probabilities are not "
             "estimates of accuracy; the run's predictions.csv holds the out-of-fold ones"
         )
+
+
+def _tell_labels(table: pd.DataFrame, ensembles: Mapping[str, Ensemble]) -> None:
+    """Say what goes with the label, and how many positives are expected where others were taught.
+
+    The mean probability is what the share of positives should be if calibration carries over (L11).
+    """
+    for note in dict.fromkeys(n for e in ensembles.values() for n in e.card.target_notes):
+        say(note)
+    positive = next(c for c in reversed(table.columns) if c.startswith("prob_"))
+    for name, ensemble in ensembles.items():
+        taught = ensemble.positive_share
+        part = table.loc[table["model"] == name]
+        expected = float(part.groupby("case_id")[positive].mean().mean())
+        if taught is not None and abs(expected - taught) > _FAR_SHARE:
+            say(
+                f"{name}: {expected:.0%} positive expected here, {taught:.0%} where it was taught; "
+                "thresholds are as chosen there and were not fitted again"
+            )
 
 
 def _read_cases(path: Path) -> "_CaseMap":

@@ -4,12 +4,17 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from momkd.workflows.check import CheckReport
-from momkd.workflows.inspect import Inspection
+from momkd.data.receptor_status import RULES
+
+if TYPE_CHECKING:  # these bring in the rooms of their verbs, and a table needs none of them
+    from momkd.workflows.check import CheckReport
+    from momkd.workflows.export_tables import ExportReport
+    from momkd.workflows.inspect import Inspection
+    from momkd.workflows.labels import LabelReport
 
 
 def make_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -26,7 +31,7 @@ def make_table(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def show_check(report: CheckReport) -> None:
+def show_check(report: "CheckReport") -> None:
     """Print what a check found."""
     for note in report.notes:
         typer.echo(note)
@@ -40,7 +45,28 @@ def show_check(report: CheckReport) -> None:
     typer.echo(f"ready: momkd crossval -c {report.config} -o runs/{report.config.stem}")
 
 
-def show_files(inspection: Inspection) -> None:
+def show_labels(report: "LabelReport") -> None:
+    """Print what a rule made of a clinical table."""
+    for note in report.notes:
+        typer.echo(note)
+    typer.echo(f"rule {report.rule}: {RULES[report.rule]}\n")
+    typer.echo(make_table(report.counts))
+    if report.her2_table:
+        typer.echo("\nHER2: IHC against ISH as recorded (cases; + positive, - negative, ? unknown)")
+        typer.echo(make_table(report.her2_table))
+    typer.echo("\nwhy")
+    typer.echo(make_table(report.reasons))
+    typer.echo(f"\nwrote {report.path}: {report.n_cases} cases")
+
+
+def show_export(report: "ExportReport") -> None:
+    """Print what was written, and what the convention cannot say."""
+    for note in report.notes:
+        typer.echo(note)
+    typer.echo(f"wrote {report.folder}: {len(report.files)} files")
+
+
+def show_files(inspection: "Inspection") -> None:
     """Print what ``inspect`` learnt."""
     for one in inspection.found:
         typer.echo("\n  ".join(one.lines()))
