@@ -55,8 +55,8 @@ def _of_pair(of: Comparison, pair: Pair) -> tuple[bool, str]:
         )
     return False, (
         f"That {one} and {two} differ in {name}, or that they are equal ({figures}; within "
-        f"{of.rope} with probability {pair.posterior.within:.2f}): a difference below "
-        f"{found.minimum_detectable:.3f} could not have been seen."
+        f"{of.rope} with probability {pair.posterior.within:.2f}): a difference smaller "
+        f"than {found.minimum_detectable:.3f} would not have been significant here."
     )
 
 

@@ -40,7 +40,7 @@ def corrected_t(
     if spread < _LEAST_SD:
         return undefined(float(known.mean()), "the difference is the same in every fold")
     error = spread * float(np.sqrt(1 / len(known) + test_over_train))
-    return symmetric_estimate(float(known.mean()), error, df=len(known) - 1, level=level)
+    return symmetric_estimate(float(known.mean()), error, df=len(known) - 1.0, level=level)
 
 
 def naive_t(differences: Float64[np.ndarray, " folds"]) -> float:
