@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 import momkd
 from momkd.errors import ConfigError, DataError
 from momkd.evaluation.comparison import CORRECTED_T, DELONG
+from momkd.evaluation.corrected_tests import corrected_t
 from momkd.workflows.compare import compare
 from momkd.workflows.comparison_page import read_comparison
 from momkd.workflows.evaluate import refresh_report
@@ -102,6 +103,10 @@ def test_one_run_is_compared_written_and_shown(tmp_path: Path) -> None:
     assert "http://" not in html
     assert "https://" not in html
     metrics = json.loads((run / "metrics.json").read_text())["models"]["momkd"]
+    again = metrics["auroc_if_trained_again"]
+    assert again["value"] == pytest.approx(metrics["mean_over_folds"]["auroc"]["value"])
+    aurocs = np.array([row["auroc"] for row in metrics["per_fold"]])
+    assert again["high"] == pytest.approx(corrected_t(aurocs, 30 / 84).high)
     slope = metrics["pooled"]["calibration_slope"]
     assert slope["low"] < slope["value"] < slope["high"]
     point = metrics["mean_over_folds"]["sensitivity_at_specificity_90"]

@@ -1,6 +1,6 @@
 """``momkd compare``: paired tests that hold, and what may be claimed of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,12 +90,7 @@ def compare(
     if not 0 < rope < 1:
         raise ConfigError.of("M05", "--rope", f"got {rope}, wanted a number between 0 and 1")
     given = [Path(p) for p in paths]
-    if predictions:
-        tables = {str(p): read_prediction_table(p, any_score=metric in _OF_RANKS) for p in given}
-        scored = _label_tables(tables)
-    else:
-        tables = {str(p): require_tests(p, _of_run(p)) for p in given}
-        scored = _label_runs(tables)
+    scored = _read_tables(given, metric) if predictions else _read_runs(given)
     chosen = _choose(scored, models)
     if len(chosen) < 2:
         what = f"got {len(chosen)} model ({', '.join(chosen) or 'none'}), wanted two or more"
@@ -117,10 +112,10 @@ def compare(
         notes.append(NAIVE_WARNING)
     folder = Path(output) if output is not None else None if predictions else given[0]
     if folder is not None:
-        own = None if predictions else folder / "predictions.csv"
-        own = own if own is not None and own.exists() else None
+        is_run = not predictions and folder in given
+        own = folder / "predictions.csv" if is_run else None
         write_comparison(folder, found, claims, notes, predictions=own, show_naive=show_naive)
-        if folder in given and not predictions:
+        if is_run:
             refresh_report(folder)
     return ComparisonReport(
         comparison=found,
@@ -137,33 +132,28 @@ def _require_metric(metric: str) -> None:
         raise ConfigError.of("M05", "--metric", what)
 
 
-def _of_run(folder: Path) -> pd.DataFrame:
-    read_run(folder)
-    return read_predictions(folder)
-
-
-def _label_runs(tables: Mapping[str, pd.DataFrame]) -> Scored:
-    """Give every model of every run a name of its own."""
-    if len(tables) == 1:
-        (table,) = tables.values()
-        return _by_model(table, "")
-    names = [Path(p).resolve().name for p in tables]
+def _read_runs(folders: Sequence[Path]) -> Scored:
+    """Read runs; with several, every model gets a name of its own."""
+    names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
-        names = ["/".join(Path(p).resolve().parts[-2:]) for p in tables]
+        names = [str(folder) for folder in folders]
     scored: Scored = {}
-    for name, table in zip(names, tables.values(), strict=True):
-        scored |= _by_model(table, f"{name}/")
+    for name, folder in zip(names, folders, strict=True):
+        read_run(folder)
+        table = require_tests(folder, read_predictions(folder))
+        scored |= _by_model(table, f"{name}/" if len(folders) > 1 else "")
     return scored
 
 
-def _label_tables(tables: Mapping[str, pd.DataFrame]) -> Scored:
+def _read_tables(paths: Sequence[Path], metric: str) -> Scored:
     scored: Scored = {}
-    for path, table in tables.items():
+    for path in paths:
+        table = read_prediction_table(path, any_score=metric in _OF_RANKS)
         for name, folds in _by_model(table, "").items():
-            label = f"{Path(path).stem}/{name}" if name in scored else name
+            label = f"{path.stem}/{name}" if name in scored else name
             if label in scored:
                 what = f"two of the tables hold a model {name}"
-                raise ConfigError.of("M03", path, what, "name it in a column model")
+                raise ConfigError.of("M03", str(path), what, "name it in a column model")
             scored[label] = folds
     return scored
 

@@ -13,6 +13,7 @@ import pandas as pd
 from momkd.data.features import read_bag
 from momkd.errors import DataError, ModelError
 from momkd.evaluation.calibration_intervals import calibration_with_intervals
+from momkd.evaluation.corrected_tests import corrected_t
 from momkd.evaluation.decision import decision_curve
 from momkd.evaluation.summary import METRICS, FoldScores, fold_metrics, summarise_folds
 from momkd.storage import write_json, write_text
@@ -21,7 +22,7 @@ from momkd.workflows.audit import AuditedCohort, audit_cohort
 from momkd.workflows.comparison_page import read_comparison
 from momkd.workflows.predict import load_ensembles
 from momkd.workflows.prediction_tables import read_prediction_table
-from momkd.workflows.run_folder import describe_machine, read_predictions, read_run
+from momkd.workflows.run_folder import describe_machine, read_predictions, read_run, read_side_ratio
 from momkd.workflows.run_report import write_run_report
 from momkd.workflows.scored_cases import average_slides, fold_scores, scores_of
 from momkd.workflows.settings import load_settings
@@ -70,6 +71,7 @@ def evaluate(
     folder = Path(run)
     manifest = read_run(folder)
     dropped = folder / "dropped.csv"
+    ratio = None
     if external is not None:
         table, audited = _predict_external(folder, Path(external))
         target = folder / f"external-{Path(external).stem}"
@@ -84,8 +86,10 @@ def evaluate(
         target = folder / f"evaluation-{Path(predictions).stem}"
     else:
         table, notes = require_tests(folder, read_predictions(folder)), []
+        ratio = read_side_ratio(folder)
         target = folder
-    metrics = score_table(table, manifest["task"], manifest["class_names"])
+    names = manifest["class_names"]
+    metrics = score_table(table, manifest["task"], names, test_over_train=ratio)
     metrics["notes"] += notes
     write_json(target / "metrics.json", metrics)
     write_run_report(
@@ -132,10 +136,21 @@ def require_tests(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def score_table(table: pd.DataFrame, task: str, class_names: Sequence[str]) -> dict[str, Any]:
-    """Score long-form predictions: one entry a model."""
+def score_table(
+    table: pd.DataFrame,
+    task: str,
+    class_names: Sequence[str],
+    *,
+    test_over_train: float | None = None,
+) -> dict[str, Any]:
+    """Score long-form predictions: one entry a model.
+
+    With ``test_over_train`` (cases tested over cases trained on in a fold), the AUROC gets a second
+    interval, which allows for models that would come out otherwise if trained again.
+    """
     cases = average_slides(table)
-    models = {str(name): _score_model(part) for name, part in cases.groupby("model", sort=False)}
+    parts = cases.groupby("model", sort=False)
+    models = {str(name): _score_model(part, test_over_train) for name, part in parts}
     return {
         "task": task,
         "class_names": list(class_names),
@@ -147,7 +162,7 @@ def score_table(table: pd.DataFrame, task: str, class_names: Sequence[str]) -> d
     }
 
 
-def _score_model(cases: pd.DataFrame) -> dict[str, Any]:
+def _score_model(cases: pd.DataFrame, test_over_train: float | None) -> dict[str, Any]:
     folds = fold_scores(cases)
     # thresholds differ from fold to fold, so only metrics that need none are pooled
     pooled = [scores_of(part) for _, part in cases.groupby("seed", sort=True)]
@@ -155,11 +170,14 @@ def _score_model(cases: pd.DataFrame) -> dict[str, Any]:
     pooled_scores = {name: found[name] for name in _POOLED} | calibration_with_intervals(pooled)
     per_fold = [_fold_row(f) for f in folds]
     spread = np.array([row["auroc"] for row in per_fold])
+    again = None if test_over_train is None else corrected_t(spread, test_over_train)
     return {
         "n_cases": int(cases["case_id"].nunique()),
         "n_fits": len(folds),
         "mean_over_folds": {k: asdict(v) for k, v in summarise_folds(folds).items()},
         "auroc_sd_over_folds": float(spread.std(ddof=1)) if len(spread) > 1 else math.nan,
+        "auroc_if_trained_again": again
+        and {"value": again.value, "low": again.low, "high": again.high},
         "pooled": {name: asdict(interval) for name, interval in pooled_scores.items()},
         "decision_curve": _decision_curve(pooled),
         "per_fold": per_fold,

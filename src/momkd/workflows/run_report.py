@@ -129,6 +129,9 @@ def _result(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
     row = {"model": name, "cases": str(entry["n_cases"]), "fits": str(entry["n_fits"])}
     for key in METRICS:
         row[key] = _with_interval(entry["mean_over_folds"][key])
+    again = entry.get("auroc_if_trained_again")
+    if again is not None:
+        row["auroc if trained again"] = _with_interval(again)
     for key in ("slope", "intercept"):
         row[f"calibration {key} (pooled)"] = _with_interval(entry["pooled"][f"calibration_{key}"])
     return row
