@@ -11,9 +11,10 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
-from momkd.evaluation.summary import METRICS
-from momkd.reporting.figures import draw_calibration, draw_roc
-from momkd.reporting.report import Picture, Report, write_report
+from momkd.evaluation.decision import RANGE, decision_curve
+from momkd.evaluation.summary import METRICS, FoldScores
+from momkd.reporting.figures import draw_calibration, draw_decision_curves, draw_roc
+from momkd.reporting.report import Comparison, Picture, Report, write_report
 from momkd.workflows.scored_cases import fold_scores
 
 _LIMITS = (
@@ -34,6 +35,7 @@ def write_run_report(
     configuration: Path,
     extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     attention: Figure | None = None,
+    comparison: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``report.html`` of a run, an external cohort or a demo.
 
@@ -49,6 +51,8 @@ def write_run_report(
         The ``dropped.csv`` and ``config.yaml`` of the cohort in question.
     extra_tables, attention
         Shown beside the rest.
+    comparison
+        Content of ``comparison.json``, where there is one.
 
     Returns
     -------
@@ -78,6 +82,7 @@ def write_run_report(
             alt="calibration curves of " + ", ".join(folds),
         ),
     ]
+    pictures.append(_decision_picture(folds))
     if attention is not None:
         pictures.append(
             Picture(
@@ -91,6 +96,7 @@ def write_run_report(
         asked=_asked(manifest),
         results=[_result(name, entry) for name, entry in metrics["models"].items()],
         notes=metrics["notes"],
+        comparison=_comparison(comparison),
         extra_tables=extra_tables or {},
         pictures=pictures,
         flow=manifest["counts"],
@@ -123,8 +129,43 @@ def _result(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
     row = {"model": name, "cases": str(entry["n_cases"]), "fits": str(entry["n_fits"])}
     for key in METRICS:
         row[key] = _with_interval(entry["mean_over_folds"][key])
-    row["calibration slope (pooled)"] = _with_interval(entry["pooled"]["calibration_slope"])
+    again = entry.get("auroc_if_trained_again")
+    if again is not None:
+        row["auroc if trained again"] = _with_interval(again)
+    for key in ("slope", "intercept"):
+        row[f"calibration {key} (pooled)"] = _with_interval(entry["pooled"][f"calibration_{key}"])
     return row
+
+
+def _comparison(content: Mapping[str, Any] | None) -> Comparison | None:
+    if content is None:
+        return None
+    return Comparison(
+        rows=content["table"],
+        about=content["about"],
+        may_claim=content["may_claim"],
+        may_not_claim=content["may_not_claim"],
+    )
+
+
+def _decision_picture(folds: Mapping[str, Sequence[FoldScores]]) -> Picture:
+    curves = {
+        name: decision_curve(
+            np.concatenate([f.labels for f in s]), np.concatenate([f.probabilities for f in s])
+        )
+        for name, s in folds.items()
+    }
+    first = next(iter(curves.values()))
+    return Picture(
+        figure=draw_decision_curves(
+            first.thresholds,
+            {name: curve.net_benefit for name, curve in curves.items()},
+            treat_all=first.treat_all,
+        ),
+        caption="Decision curves on test cases: net benefit of acting at or above a threshold "
+        f"probability, {RANGE[0]:.0%} to {RANGE[1]:.0%}, against acting on all and on none.",
+        alt="decision curves of " + ", ".join(folds),
+    )
 
 
 def _with_interval(found: Mapping[str, float | None]) -> str:

@@ -12,6 +12,7 @@ from momkd.data.receptor_status import RULES
 
 if TYPE_CHECKING:  # these bring in the rooms of their verbs, and a table needs none of them
     from momkd.workflows.check import CheckReport
+    from momkd.workflows.compare import ComparisonReport
     from momkd.workflows.export_tables import ExportReport
     from momkd.workflows.inspect import Inspection
     from momkd.workflows.labels import LabelReport
@@ -79,6 +80,21 @@ def show_metrics(folder: Path) -> None:
     for note in metrics["notes"]:
         typer.echo(note)
     typer.echo(f"report: {folder / 'report.html'}")
+
+
+def show_comparison(report: ComparisonReport) -> None:
+    """Print a comparison: its table, what the columns are, and what may be claimed."""
+    typer.echo(make_table(report.rows))
+    for line in report.about:
+        typer.echo(line)
+    typer.echo("\nmay be claimed")
+    for sentence in report.claims.may:
+        typer.echo(f"- {sentence}")
+    typer.echo("\nmay not be claimed")
+    for sentence in report.claims.may_not:
+        typer.echo(f"- {sentence}")
+    if report.folder is not None:
+        typer.echo(f"\nwritten: {report.folder / 'comparison.json'}, comparison.csv")
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
