@@ -71,6 +71,7 @@ def evaluate(
         notes = _notes_of_external(audited.audit.cohort)
         counts = [{"what": k, "n": n} for k, n in audited.audit.counts().items()]
         manifest |= {"counts": counts, "notes": audited.notes, "folds": []}
+        manifest["proof"] = {"protocol": "an external cohort, scored once by all fold models"}
     elif predictions is not None:
         table, notes = _read_table(Path(predictions)), []
         target = folder / f"evaluation-{Path(predictions).stem}"
@@ -78,7 +79,7 @@ def evaluate(
         table, notes = _require_tests(folder, read_predictions(folder)), []
         target = folder
     metrics = score_table(table, manifest["task"], manifest["class_names"])
-    metrics["notes"] += notes
+    metrics["notes"] += [*notes, *manifest.get("model_notes", ())]
     write_json(target / "metrics.json", metrics)
     write_run_report(
         target,
