@@ -195,14 +195,26 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Covariates:
+    """Clinical covariates as the table states them: a value a name and case, empty if unknown."""
+
+    names: tuple[str, ...]
+    values: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cohort:
-    """Cases that may take part in one task, with the files of their slides and their RNA."""
+    """Cases that may take part in one task, with the files of their slides and their RNA.
+
+    ``covariates`` feed the clinical baseline and nothing else.
+    """
 
     task: str
     class_names: tuple[str, ...]
     cases: tuple[Case, ...]
     slides: Mapping[str, SlideFile]
     expression: Expression | None = None
+    covariates: Covariates | None = None
 
     def __post_init__(self) -> None:
         ids = [c.case_id for c in self.cases]

@@ -12,7 +12,6 @@ from momkd.types import Fold
 from momkd.workflows.audit import audit_cohort
 from momkd.workflows.export_predictions import export_predictions
 from momkd.workflows.export_tables import export_tables
-from momkd.workflows.first_splits import first_splits
 from momkd.workflows.import_tables import (
     init_from_clam,
     init_from_patho_bench,
@@ -20,6 +19,7 @@ from momkd.workflows.import_tables import (
     init_from_stamp,
 )
 from momkd.workflows.init import init
+from momkd.workflows.protocol import make_protocol
 from momkd.workflows.settings import load_settings
 from tests.trident_project import CLINICAL, write_project
 
@@ -42,7 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def look(config: Path) -> tuple[Audit, tuple[Fold, ...]]:
     settings = load_settings([config])
     audit = audit_cohort(settings.data).audit
-    return audit, first_splits(audit.cohort, settings.folds)
+    return audit, make_protocol(audit.cohort, settings.folds).folds
 
 
 def cases_of(audit: Audit) -> list[tuple[str, tuple[str, ...], int, str | None]]:

@@ -5,7 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from momkd.cli.application import Config, MaxSkip, Set, app, with_problems
+from momkd.cli.application import (
+    Config,
+    MaxSkip,
+    PairedOnly,
+    Set,
+    SitePreserved,
+    app,
+    with_problems,
+)
 from momkd.errors import ConfigError, DataError
 
 labels = typer.Typer(help="Labels by a written rule.", no_args_is_help=True)
@@ -112,6 +120,8 @@ def check(
     set_: Set = None,
     max_skip: MaxSkip = 0.0,
     workers: Annotated[int, typer.Option(help="Reader processes.")] = 1,
+    site_preserved: SitePreserved = False,
+    paired_only: PairedOnly = False,
 ) -> None:
     """Read every file and table, show all faults at once; train nothing."""
     from momkd.workflows.check import check as run
@@ -120,7 +130,15 @@ def check(
     show_check(
         with_problems(
             output or Path(),
-            lambda: run(config, output=output, set_=set_ or (), max_skip=max_skip, workers=workers),
+            lambda: run(
+                config,
+                output=output,
+                set_=set_ or (),
+                max_skip=max_skip,
+                workers=workers,
+                site_preserved=site_preserved,
+                paired_only=paired_only,
+            ),
         )
     )
 

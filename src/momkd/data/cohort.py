@@ -10,11 +10,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from momkd.data.aliases import merge_aliases, read_aliases, rename_rows
 from momkd.data.clinical import ClinicalTable, ColumnOptions, read_clinical
 from momkd.data.concordance import question_labels, question_sex, read_sexes
+from momkd.data.covariates import read_covariates
 from momkd.data.expression import read_expression
 from momkd.data.hdf5 import slide_id_of
 from momkd.data.matching import Dropped, TissueRules, match
+from momkd.data.pairing import keep_paired
 from momkd.data.rna.genes import GeneChange
 from momkd.data.rna.options import RnaOptions
 from momkd.data.target import TargetOptions
@@ -48,6 +51,14 @@ class DataOptions(RnaOptions):
         k of the tile graph.
     cache_gib
         Bags kept in memory, a process.
+    patient_alias
+        Table of ``alias`` and ``case_id``: ids that stand for a patient known by another.
+    paired_only
+        Leave out cases that lack slide or RNA, as published work does; they stand in
+        ``dropped.csv``.
+    covariates
+        Columns of the clinical table for the baseline ``clinical_logistic``; no model of slides
+        sees them.
     """
 
     features: list[Path] = Field(min_length=1)
@@ -60,6 +71,9 @@ class DataOptions(RnaOptions):
     slide_kinds: tuple[Literal["DX", "TS", "MS", "BS"], ...] = Field(("DX",), min_length=1)
     neighbours: int = Field(8, ge=1)
     cache_gib: float = Field(4.0, ge=0)
+    patient_alias: Path | None = None
+    paired_only: bool = False
+    covariates: list[str] = Field(default_factory=list)
 
     @field_validator("features", "slide_kinds", mode="before")
     @classmethod
@@ -139,9 +153,17 @@ def load_cohort(
         case, and O04 or O14 an RNA table that shares no case with the clinical one.
     """
     problems: list[Problem] = []
-    clinical, rna, notes = None, None, list[str]()
+    aliases: dict[str, str] = {}
+    joined: list[Dropped] = []
+    if options.paired_only and options.rna is None:
+        what, remedy = "wants pairs, and there is no data.rna", "give data.rna, or leave it off"
+        problems.append(Problem(code="O24", where="data.paired_only", what=what, remedy=remedy))
+    if options.patient_alias is not None:
+        aliases = read_aliases(options.patient_alias)
+    clinical, rna, covariates, notes = None, None, None, list[str]()
     try:
         clinical = read_clinical(options.clinical, options.target, options.columns)
+        clinical = merge_aliases(clinical, aliases) if aliases else clinical
         notes += clinical.notes
     except MomkdError as error:
         problems += error.problems
@@ -151,13 +173,28 @@ def load_cohort(
             notes += rna.notes
         except MomkdError as error:
             problems += error.problems
+    if options.covariates and clinical is not None:
+        try:
+            covariates = read_covariates(
+                options.clinical,
+                options.covariates,
+                case_column=options.columns.case,
+                target_column=options.target.column,
+                aliases=aliases,
+            )
+        except MomkdError as error:
+            problems += error.problems
     if clinical is None or problems:
         raise DataError(*problems)
     skipped_by_id = {slide_id_of(Path(p.where)): p for p in skipped}
-    expression = None if rna is None else rna.expression
+    expression = None
+    if rna is not None:
+        expression, joined = rename_rows(rna.expression, aliases)
     rna_ids = () if expression is None else expression.case_ids
     tissue = TissueRules(sample_types=options.sample_types, slide_kinds=options.slide_kinds)
-    found = match(clinical, slides.keys(), skipped_by_id, frozenset(rna_ids), tissue)
+    found = match(clinical, slides.keys(), skipped_by_id, frozenset(rna_ids), tissue, aliases)
+    if options.paired_only:
+        found = keep_paired(found)
     if expression is not None:
         problems += _require_shared_cases(options, clinical, expression)
     problems += _require_classes(options, clinical, found.cases, slides)
@@ -169,6 +206,7 @@ def load_cohort(
         cases=found.cases,
         slides={s: slides[s] for c in found.cases for s in c.slide_ids},
         expression=expression,
+        covariates=covariates,
     )
     passed = () if rna is None else rna.left_out
     left = [
@@ -177,11 +215,11 @@ def load_cohort(
     ]
     return Audit(
         cohort=cohort,
-        dropped=(*found.dropped, *left),
+        dropped=(*found.dropped, *joined, *left),
         notes=(*notes, *found.notes, *_questions(options, cohort)),
         n_listed=len(slides) + len(skipped),
         n_skipped=len(skipped),
-        listed=dict(found.listed) | {"rna": len(rna_ids) + len(left)},
+        listed=dict(found.listed) | {"rna": len(rna_ids) + len(joined) + len(left)},
         gene_changes=() if rna is None else rna.gene_changes,
     )
 

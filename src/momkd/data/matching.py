@@ -33,7 +33,7 @@ class Match:
 
     cases: tuple[Case, ...]
     dropped: tuple[Dropped, ...]
-    listed: Mapping[str, int]
+    listed: dict[str, int]
     notes: tuple[str, ...]
 
 
@@ -59,6 +59,7 @@ def match(
     skipped: Mapping[str, Problem],
     rna_ids: Collection[str],
     tissue: TissueRules | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> Match:
     """Give each case its slides and its RNA.
 
@@ -77,9 +78,11 @@ def match(
         Cases of the RNA table.
     tissue
         Which TCGA slides may stand for a case; default primary tumour, diagnostic.
+    aliases
+        Cases that other ids stand for.
     """
     tissue = tissue or TissueRules()
-    owned = _slides_of(clinical, sorted({*slides, *skipped}))
+    owned = _slides_of(clinical, sorted({*slides, *skipped}), aliases or {})
     cases: list[Case] = []
     dropped: list[Dropped] = []
     for row in sorted(clinical.rows, key=lambda r: r.case_id):
@@ -116,7 +119,9 @@ def match(
     )
 
 
-def _slides_of(clinical: ClinicalTable, found: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _slides_of(
+    clinical: ClinicalTable, found: Sequence[str], aliases: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
     """Give the slides of each case: as the table names them, else by their names."""
     if clinical.names_slides:
         return {row.case_id: row.slide_ids for row in clinical.rows}
@@ -124,6 +129,7 @@ def _slides_of(clinical: ClinicalTable, found: Sequence[str]) -> dict[str, tuple
     owned: dict[str, list[str]] = defaultdict(list)
     for slide_id in found:
         case_id = slide_id if slide_id in cases else case_of(slide_id)
+        case_id = aliases.get(case_id, case_id)
         if case_id in cases:
             owned[case_id].append(slide_id)
     return {case_id: tuple(s) for case_id, s in owned.items()}

@@ -80,6 +80,7 @@ def evaluate(
         notes = _notes_of_external(audited.audit.cohort, taught_share)
         counts = [{"what": k, "n": n} for k, n in audited.audit.counts().items()]
         manifest |= {"counts": counts, "notes": audited.notes, "folds": []}
+        manifest["proof"] = {"protocol": "an external cohort, scored once by all fold models"}
     elif predictions is not None:
         table, notes = read_prediction_table(Path(predictions)), []
         target = folder / f"evaluation-{Path(predictions).stem}"
@@ -90,6 +91,7 @@ def evaluate(
     names = manifest["class_names"]
     metrics = score_table(table, manifest["task"], names, test_over_train=ratio)
     metrics["notes"] += [*manifest.get("target_notes", ()), *notes]
+    metrics["notes"] += manifest.get("model_notes", ())
     write_json(target / "metrics.json", metrics)
     write_run_report(
         target,

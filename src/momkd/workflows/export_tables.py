@@ -20,7 +20,7 @@ from momkd.storage import write_text
 from momkd.types import Cohort, Fold
 from momkd.workflows.audit import audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files
-from momkd.workflows.first_splits import first_splits
+from momkd.workflows.protocol import make_protocol
 from momkd.workflows.settings import Settings, load_settings
 
 CONVENTIONS = ("stamp", "clam", "patho-bench", "slideflow", "trident")
@@ -75,7 +75,7 @@ def export_tables(
     audit, folder = audited.audit, Path(output)
     require_few_skipped(audit.n_skipped, audit.n_listed, max_skip)
     cohort = audit.cohort
-    folds = first_splits(cohort, settings.folds)
+    folds = make_protocol(cohort, settings.folds).folds
     written = _WRITERS[convention](cohort, settings, _given(cohort, settings, folds), folder)
     audit.write(folder)
     write_folds(folder / "folds.csv", folds, cohort_digest(cohort))

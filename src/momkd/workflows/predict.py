@@ -209,7 +209,11 @@ def load_ensembles(model: Path, only: str | None = None) -> dict[str, Ensemble]:
     except (OSError, ValueError):
         what = "neither a run (run.json) nor a predictor (config.json)"
         raise DataError.of("P13", str(model), what, "give what crossval or train wrote") from None
-    names = run["models"] if only is None else [only]
+    unserved = run.get("not_served", ())
+    names = [n for n in run["models"] if n not in unserved] if only is None else [only]
+    if only in unserved:
+        what = f"{only} reads a table and is no predictor of slides"
+        raise ModelError.of("P15", str(model), what, "choose a model of slides")
     if unknown := [n for n in names if n not in run["models"]]:
         what = f"has no model {unknown[0]!r}, only {', '.join(run['models'])}"
         raise ModelError.of("P15", str(model), what, "choose one of these")

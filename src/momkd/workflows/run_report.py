@@ -97,7 +97,7 @@ def write_run_report(
         results=[_result(name, entry) for name, entry in metrics["models"].items()],
         notes=metrics["notes"],
         comparison=_comparison(comparison),
-        extra_tables=extra_tables or {},
+        extra_tables={**(extra_tables or {}), **_sites(manifest)},
         pictures=pictures,
         flow=manifest["counts"],
         dropped=_dropped(dropped),
@@ -115,14 +115,21 @@ def write_run_report(
 
 def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     negative, positive = manifest["class_names"]
+    proof = manifest.get("proof") or {}
     return [
         ("label", f"{manifest['task']}: {positive} against {negative}"),
         ("input at prediction", "tile embeddings of slides; no RNA"),
         ("models", ", ".join(manifest["models"])),
-        ("protocol", "cross-validation by case, stratified; test cases scored once"),
+        ("protocol", proof.get("protocol", "none")),
+        *[("verified", statement) for statement in proof.get("statements", ())],
         *[("data", note) for note in manifest["notes"]],
         *[("training", note) for note in manifest.get("training_notes", ())],
     ]
+
+
+def _sites(manifest: Mapping[str, Any]) -> dict[str, Sequence[Mapping[str, Any]]]:
+    sites = (manifest.get("proof") or {}).get("sites")
+    return {} if not sites else {"Sites and labels": sites["rows"]}
 
 
 def _result(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
@@ -189,7 +196,15 @@ def _configuration(path: Path) -> str:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     data = content["data"]
     data["features"] = [Path(p).name for p in data["features"]]
-    for key in ("clinical", "rna", "rna_samples", "gene_map", "gene_list", "restrict_genes_to"):
+    for key in (
+        "clinical",
+        "rna",
+        "rna_samples",
+        "gene_map",
+        "gene_list",
+        "restrict_genes_to",
+        "patient_alias",
+    ):
         data[key] = data.get(key) and Path(data[key]).name
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 

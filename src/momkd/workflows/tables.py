@@ -40,8 +40,14 @@ def show_check(report: "CheckReport") -> None:
     typer.echo(make_table([{"what": k, "n": v} for k, v in report.counts.items()]))
     typer.echo("\nleft out")
     typer.echo(make_table([{"reason": k, "n": v} for k, v in report.dropped.items()]))
+    if report.proof.sites is not None:
+        typer.echo("\nsites and labels")
+        typer.echo(make_table(report.proof.sites.rows))
+    typer.echo(f"\nprotocol: {report.proof.protocol}")
+    for statement in report.proof.statements:
+        typer.echo(f"  {statement}")
     typer.echo("\nfolds of the first seed")
-    typer.echo(make_table(report.folds))
+    typer.echo(make_table(report.proof.rows))
     typer.echo(f"\ndigests: {report.manifest}")
     typer.echo(f"ready: momkd crossval -c {report.config} -o runs/{report.config.stem}")
 
