@@ -8,12 +8,13 @@ from typing import Any
 
 from momkd.data.cohort import cohort_digest
 from momkd.data.folds import describe_folds, make_folds, read_folds, write_folds
+from momkd.errors import ConfigError
 from momkd.storage import lock_folder
 from momkd.types import Cohort, Fold
 from momkd.workflows.audit import AuditedCohort, audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files, say
 from momkd.workflows.evaluate import evaluate
-from momkd.workflows.fold_job import FoldJob, require_trainable
+from momkd.workflows.fold_job import FoldJob, embeddings_used, require_trainable
 from momkd.workflows.job_board import job_board
 from momkd.workflows.run_folder import (
     claim_config,
@@ -74,6 +75,7 @@ def crossval(
     folder = Path(output)
     with lock_folder(folder):
         claim_config(folder, settings)
+        _require_same_embeddings(folder, settings)
         audited = _audit(folder, settings, workers)
         cohort = audited.audit.cohort
         for choice in choices:
@@ -133,6 +135,7 @@ def describe_cohort(
         "counts": [{"what": k, "n": n} for k, n in audited.audit.counts().items()],
         "notes": list(audited.notes),
         "settings": settings.shared_digest(),
+        "embeddings": embeddings_used(settings),
     }
 
 
@@ -171,6 +174,16 @@ def make_all_folds(
     everything = {(f.seed, f.index): f for f in (*before, *splits)}
     write_folds(path, [everything[key] for key in sorted(everything)], digest)
     return splits
+
+
+def _require_same_embeddings(folder: Path, settings: Settings) -> None:
+    """Refuse to go on with a run on embeddings of another precision than it began with."""
+    now = embeddings_used(settings)
+    before = read_run(folder).get("embeddings", now) if (folder / "run.json").exists() else now
+    if before != now:
+        what = f"was begun with embeddings {before}, and they are now {now}"
+        remedy = "choose another -o, or pack with the precision it began with"
+        raise ConfigError.of("T14", str(folder), what, remedy)
 
 
 def _audit(folder: Path, settings: Settings, workers: int | None) -> AuditedCohort:

@@ -44,12 +44,15 @@ def init(
     if path.exists() and not force:
         raise ConfigError.of("G08", str(path), "exists already", "pass --force or another -o")
     roots = [Path(f) for f in features]
-    files, problems = find_feature_files(roots)
-    if problems:
-        raise DataError(*problems)
-    if not files:
+    found = find_feature_files(roots)
+    if found.problems:
+        raise DataError(*found.problems)
+    if not found.files:
         where = ", ".join(str(r) for r in roots)
-        raise DataError.of("P09", where, "holds no .h5 feature file", "check --features")
+        what = "holds no feature file (.h5, .pt, .npy, .zarr, .pack)"
+        raise DataError.of("P09", where, what, "check --features")
+    for note in found.notes:
+        say(note)
     column, counts = list_values(Path(clinical), target)
     yes, no = _sides(column, counts, positive, negative)
     exclude = [v for v in counts if v not in (*yes, *no)]
@@ -73,7 +76,7 @@ def init(
         path, f"# What is not written here has its default; see docs/configuration.md.\n{text}"
     )
     shown = ", ".join(f"{v} ({n})" for v, n in counts.items())
-    say(f"{path}: {len(files)} feature files, target {column}: {shown}")
+    say(f"{path}: {len(found.files)} feature files, target {column}: {shown}")
     return path
 
 

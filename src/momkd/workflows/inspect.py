@@ -6,6 +6,7 @@ from pathlib import Path
 
 from momkd.data.expression import read_expression
 from momkd.data.features import FileDescription, describe_file
+from momkd.data.layouts.material import ReadRules
 from momkd.errors import MomkdError, Problem
 from momkd.types import Expression
 
@@ -33,8 +34,26 @@ class Inspection:
     problems: tuple[Problem, ...]
 
 
-def inspect(files: Sequence[Path | str]) -> Inspection:
-    """Describe feature files and RNA tables."""
+def inspect(
+    files: Sequence[Path | str],
+    *,
+    feature_key: str | None = None,
+    coords: Path | str | None = None,
+    mpp: float | None = None,
+) -> Inspection:
+    """Describe feature files and RNA tables.
+
+    Parameters
+    ----------
+    feature_key
+        Dataset (or table) of the embeddings, instead of the layout's own.
+    coords
+        Folder of the files of tile corners, where features lie apart from them.
+    mpp
+        Micrometres per level-0 pixel, to place corners that are in micrometres.
+    """
+    folder = None if coords is None else Path(coords)
+    rules = ReadRules(feature_key=feature_key, coords_dir=folder, mpp0=mpp)
     found: list[FileDescription | TableDescription] = []
     problems: list[Problem] = []
     for path in map(Path, files):
@@ -44,7 +63,7 @@ def inspect(files: Sequence[Path | str]) -> Inspection:
                 table = TableDescription(path=path, expression=expression, notes=tuple(notes))
                 found.append(table)
             else:
-                found.append(describe_file(path))
+                found.append(describe_file(path, rules))
         except MomkdError as error:
             problems += error.problems
     return Inspection(found=tuple(found), problems=tuple(problems))

@@ -74,10 +74,28 @@ def load_settings(files: Sequence[Path], assignments: Sequence[str] = ()) -> Set
     for path in files:
         content = _merge(content, _absolute(read_yaml(path), path.resolve().parent))
     content = _absolute(override(content, assignments), Path.cwd())
+    packed = packed_folder(files)
+    if isinstance(content.get("data"), dict) and packed.is_dir():
+        content["data"].setdefault("cache_dir", str(packed))
     where = ", ".join(str(f) for f in files)
     settings = parse_options(Settings, content, where)
     settings.model.resolved()
     return settings
+
+
+def packed_folder(files: Sequence[Path]) -> Path:
+    """Give where packed bags lie by default: ``<name>.packed`` beside the file with the features.
+
+    Raises
+    ------
+    ConfigError
+        G01 a file that cannot be read.
+    """
+    for path in reversed(files):
+        data = read_yaml(path).get("data")
+        if isinstance(data, Mapping) and "features" in data:
+            return path.resolve().with_suffix(".packed")
+    return files[-1].resolve().with_suffix(".packed")
 
 
 def parse_models(text: str | None, settings: Settings) -> tuple[ModelChoice, ...]:
@@ -138,7 +156,10 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-_PATH_KEYS = {"data": ("features", "clinical", "rna"), "folds": ("file",)}
+_PATH_KEYS = {
+    "data": ("features", "clinical", "rna", "coords", "slide_mpp", "cache_dir"),
+    "folds": ("file",),
+}
 
 
 def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
