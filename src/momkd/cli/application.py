@@ -48,6 +48,9 @@ Mpp = Annotated[float | None, typer.Option(help="um per level-0 pixel, for slide
 MppFromPower = Annotated[
     bool, typer.Option("--mpp-from-power", help="Estimate it from the objective; recorded.")
 ]
+CoordsDir = Annotated[
+    Path | None, typer.Option(help="Folder of tile corners, where features lie apart from them.")
+]
 MaxSkip = Annotated[float, typer.Option(help="Share of slides that may be left out.")]
 
 

@@ -7,7 +7,9 @@ import typer
 
 from momkd.cli.application import (
     Config,
+    CoordsDir,
     MaxSkip,
+    Mpp,
     PairedOnly,
     Set,
     SitePreserved,
@@ -146,12 +148,40 @@ def check(
 @app.command()
 def inspect(
     files: Annotated[list[Path], typer.Argument(help="Feature files, RNA tables or folders.")],
+    feature_key: Annotated[str | None, typer.Option(help="Dataset of the embeddings.")] = None,
+    coords_dir: CoordsDir = None,
+    mpp: Mpp = None,
 ) -> None:
     """Say which convention each file follows, and why."""
     from momkd.workflows.inspect import inspect as run
     from momkd.workflows.tables import show_files
 
-    inspection = run(files)
+    inspection = run(files, feature_key=feature_key, coords=coords_dir, mpp=mpp)
     show_files(inspection)
     if inspection.problems:
         raise DataError(*inspection.problems)
+
+
+@app.command()
+def pack(
+    config: Config,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the cache.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="float16, or float32.")] = "float16",
+    set_: Set = None,
+    max_skip: MaxSkip = 0.0,
+    workers: Annotated[int, typer.Option(help="Reader processes.")] = 1,
+) -> None:
+    """Pack a cohort's feature files for fast reading; training then uses the packed ones."""
+    from momkd.workflows.pack import pack as run
+
+    packed = run(
+        config,
+        output=output,
+        precision=precision,
+        set_=set_ or (),
+        max_skip=max_skip,
+        workers=workers,
+    )
+    typer.echo(packed.line())

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from momkd.cli.application import MaxSkip, Mpp, MppFromPower, app
+from momkd.cli.application import CoordsDir, MaxSkip, Mpp, MppFromPower, app
 
 
 @app.command()
@@ -73,6 +73,7 @@ def predict(
     drop_nonfinite: Annotated[
         bool, typer.Option("--drop-nonfinite", help="Leave out rows with NaN or infinite values.")
     ] = False,
+    coords_dir: CoordsDir = None,
     heatmaps: Annotated[Path | None, typer.Option(help="Folder for PNG and GeoJSON.")] = None,
     mpp: Mpp = None,
     mpp_from_power: MppFromPower = False,
@@ -94,6 +95,7 @@ def predict(
         attention=attention,
         feature_key=feature_key,
         drop_nonfinite=drop_nonfinite,
+        coords=coords_dir,
         slides=SlideRules(mpp=mpp, mpp_from_power=mpp_from_power),
         weights=weights,
         device=device,

@@ -17,8 +17,8 @@ from momkd.data.delimited import (
     is_blank,
     read_table,
 )
-from momkd.data.hdf5 import slide_id_of
 from momkd.data.label_notes import target_notes, threshold_notes
+from momkd.data.layouts.material import slide_id_of
 from momkd.data.target import Stated, TargetOptions, count_values, normalise, read_labels
 from momkd.errors import DataError, Problem, Problems
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -15,7 +15,7 @@ from momkd.data.clinical import ClinicalTable, ColumnOptions, read_clinical
 from momkd.data.concordance import question_labels, question_sex, read_sexes
 from momkd.data.covariates import read_covariates
 from momkd.data.expression import read_expression
-from momkd.data.hdf5 import slide_id_of
+from momkd.data.layouts.material import slide_id_of
 from momkd.data.matching import Dropped, TissueRules, match
 from momkd.data.pairing import keep_paired
 from momkd.data.rna.genes import GeneChange
@@ -43,6 +43,16 @@ class DataOptions(RnaOptions):
         Names of columns that are not recognised by themselves.
     feature_key
         Dataset of the embeddings, instead of the layout's own.
+    coords
+        Folder of the files of tile corners, where the features lie apart from them (CLAM's
+        ``patches``, torchmil's ``coords``).
+    slide_mpp
+        Micrometres per level-0 pixel of every slide, or a table with ``slide_id`` and ``mpp``; used
+        to place micrometre coordinates (STAMP) on level 0.
+    cache_dir
+        Folder of packed bags (``momkd pack``), read instead of the feature files in training and
+        filled on the way. Absent: ``<configuration>.packed`` beside the file that names the
+        features, if it exists. None: not used.
     on_nonfinite
         ``refuse`` a feature file with NaN or infinite values, or ``drop`` those rows and say so.
     slide_kinds
@@ -67,6 +77,9 @@ class DataOptions(RnaOptions):
     target: TargetOptions
     columns: ColumnOptions = Field(default_factory=ColumnOptions)
     feature_key: str | None = None
+    coords: Path | None = None
+    slide_mpp: Annotated[float, Field(gt=0.01, lt=100)] | Path | None = None
+    cache_dir: Path | None = None
     on_nonfinite: Literal["refuse", "drop"] = "refuse"
     slide_kinds: tuple[Literal["DX", "TS", "MS", "BS"], ...] = Field(("DX",), min_length=1)
     neighbours: int = Field(8, ge=1)

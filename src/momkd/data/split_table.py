@@ -9,7 +9,7 @@ import numpy as np
 from momkd.data.barcodes import case_of
 from momkd.data.conventions.splits import read_any_splits
 from momkd.data.conventions.study import SIDES, GivenSplit, SplitRow
-from momkd.data.hdf5 import slide_id_of
+from momkd.data.layouts.material import slide_id_of
 from momkd.errors import Problem
 from momkd.types import Cohort, Fold
 

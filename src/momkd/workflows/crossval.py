@@ -9,13 +9,14 @@ from typing import Any
 from momkd.data.cohort import cohort_digest
 from momkd.data.fold_proof import Proof
 from momkd.data.label_notes import target_notes
+from momkd.errors import ConfigError
 from momkd.models.tabular import TABULAR
 from momkd.storage import lock_folder
 from momkd.types import Cohort
 from momkd.workflows.audit import AuditedCohort, audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files, say
 from momkd.workflows.evaluate import evaluate
-from momkd.workflows.fold_job import FoldJob
+from momkd.workflows.fold_job import FoldJob, embeddings_used
 from momkd.workflows.job_board import job_board
 from momkd.workflows.protocol import Protocol, keep_folds, make_protocol
 from momkd.workflows.run_folder import (
@@ -89,6 +90,7 @@ def crossval(
     folder = Path(output)
     with lock_folder(folder):
         claim_config(folder, settings)
+        _require_same_embeddings(folder, settings)
         audited = _audit(folder, settings, workers)
         cohort = audited.audit.cohort
         for choice in choices:
@@ -155,6 +157,7 @@ def describe_cohort(
         "notes": list(audited.notes),
         "target_notes": list(target_notes(settings.data.target)),
         "settings": settings.shared_digest(),
+        "embeddings": embeddings_used(settings),
     }
 
 
@@ -176,6 +179,16 @@ def show_proof(proof: Proof) -> None:
     for statement in proof.statements:
         say(f"  {statement}")
     say(make_table([r for r in proof.rows if r["seed"] == proof.rows[0]["seed"]]))
+
+
+def _require_same_embeddings(folder: Path, settings: Settings) -> None:
+    """Refuse to go on with a run on embeddings of another precision than it began with."""
+    now = embeddings_used(settings)
+    before = read_run(folder).get("embeddings", now) if (folder / "run.json").exists() else now
+    if before != now:
+        what = f"was begun with embeddings {before}, and they are now {now}"
+        remedy = "choose another -o, or pack with the precision it began with"
+        raise ConfigError.of("T14", str(folder), what, remedy)
 
 
 def _audit(folder: Path, settings: Settings, workers: int | None) -> AuditedCohort:

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 import momkd
-from momkd.data.hdf5 import read_raw
+from momkd.data.layouts.table import read_raw
 from momkd.errors import DataError, MomkdError, Problem, TooManyDroppedError
 from momkd.slides.encoders import DEFAULT_ENCODER, Encoder, load_encoder
 from momkd.slides.formats import SLIDE_SUFFIXES

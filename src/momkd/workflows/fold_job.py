@@ -16,13 +16,21 @@ from momkd.data.cohort import cohort_digest
 from momkd.data.controls import Lesson, make_lesson
 from momkd.data.features import read_bag
 from momkd.data.label_notes import target_notes
+from momkd.data.packed_cache import PackedCache
 from momkd.data.panel import Panel, fit_panel
 from momkd.data.samples import SampleSet
 from momkd.errors import DataError, IntegrityError, ModelError
 from momkd.evaluation.calibration import choose_thresholds, fit_calibration
 from momkd.models.base import BagClassifier
 from momkd.models.table import MODELS, build_model
-from momkd.predictor import Card, Predictor, load_predictor, save_predictor
+from momkd.predictor import (
+    Card,
+    EmbeddingRange,
+    Predictor,
+    fit_embedding_range,
+    load_predictor,
+    save_predictor,
+)
 from momkd.storage import canonical_json, digest_bytes, write_json, write_text
 from momkd.training import Fitted, Progress, Scored, fit, score
 from momkd.types import Cohort, Dims, Fold, SlideFile
@@ -93,8 +101,9 @@ def run_fold(
         return
     require_trainable(job.choice, cohort)
     taught = job.lesson(cohort, settings)
-    model, fitted, panel, val = _fit(job, cohort, taught, settings, on_progress, should_stop)
+    model, fitted, panel, val, seen = _fit(job, cohort, taught, settings, on_progress, should_stop)
     card = _decide(job, cohort, taught, settings, panel, val)
+    card = card.model_copy(update={"embedding_range": seen})
     write_text(job.folder / "history.csv", as_csv(fitted.history))
     save_predictor(Predictor(model, card), job.folder / "predictor")
     decision = job.decision(card)
@@ -176,7 +185,7 @@ def _fit(
     settings: Settings,
     on_progress: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool] | None,
-) -> tuple[BagClassifier, Fitted, Panel | None, list[Scored]]:
+) -> tuple[BagClassifier, Fitted, Panel | None, list[Scored], EmbeddingRange | None]:
     panel = _fit_panel(job, taught, settings)
     train = sample_set(taught.cohort, taught.train, panel, settings)
     val = sample_set(cohort, job.fold.val, None, settings)
@@ -201,7 +210,12 @@ def _fit(
         should_stop=should_stop,
     )
     scored = score(fitted.model, val, batch_size=settings.fit.batch_size)
-    return fitted.model, fitted, panel, scored
+    seen = fit_embedding_range(
+        bag.embeddings
+        for i, key in enumerate(train.keys)
+        if key.slide_id is not None and (bag := train[i].bag) is not None
+    )
+    return fitted.model, fitted, panel, scored, seen
 
 
 def _fit_panel(job: FoldJob, taught: Lesson, settings: Settings) -> Panel | None:
@@ -236,12 +250,25 @@ def learn_panel(job: FoldJob, taught: Lesson) -> Panel:
 def sample_set(
     cohort: Cohort, case_ids: Sequence[str], panel: Panel | None, settings: Settings
 ) -> SampleSet:
-    """Make the samples of one side, read as the configuration says."""
+    """Make the samples of one side; bags come from the packed cache, where there is one."""
+    cache, k = open_cache(settings), settings.data.neighbours
 
     def read(file: SlideFile) -> Any:
-        return read_bag(file, k=settings.data.neighbours)
+        return read_bag(file, k=k) if cache is None else cache.read(file, k=k)
 
     return SampleSet(cohort, case_ids, panel, read=read, cache_gib=settings.data.cache_gib)
+
+
+def open_cache(settings: Settings) -> PackedCache | None:
+    """Open the packed cache of a configuration, if it names one."""
+    folder = settings.data.cache_dir
+    return None if folder is None else PackedCache(folder, neighbours=settings.data.neighbours)
+
+
+def embeddings_used(settings: Settings) -> str:
+    """Say what training reads: embeddings as stored, or packed with which precision."""
+    cache = open_cache(settings)
+    return "as stored" if cache is None else f"packed, {cache.precision}"
 
 
 def _fingerprint(job: FoldJob, cohort: Cohort, settings: Settings) -> Mapping[str, str]:
@@ -250,6 +277,7 @@ def _fingerprint(job: FoldJob, cohort: Cohort, settings: Settings) -> Mapping[st
         "model": digest_bytes(canonical_json(job.choice.resolved()).encode()),
         "control": job.choice.control,
         "cohort": cohort_digest(cohort),
+        "embeddings": embeddings_used(settings),
         "fold": digest_bytes(repr(job.fold).encode()),
         "momkd": momkd.__version__,
         "torch": str(torch.__version__),
@@ -281,7 +309,9 @@ def _decide(
         task=cohort.task,
         class_names=cohort.class_names,
         encoder=slide.encoder,
+        encoder_sha256=slide.encoder_sha256,
         tile_px=slide.tile_px,
+        overlap_px=slide.overlap_px,
         magnification=slide.magnification,
         mpp=slide.mpp,
         neighbours=settings.data.neighbours,

@@ -63,14 +63,17 @@ def init(
     require_new(path, force)
     if rna is not None and not Path(rna).exists():
         raise DataError.of("O25", str(rna), "no such file", "check --rna")
-    found = None if rna is None else recognise_rna(Path(rna))
+    form = None if rna is None else recognise_rna(Path(rna))
     roots = [Path(f) for f in features]
-    files, problems = find_feature_files(roots)
-    if problems:
-        raise DataError(*problems)
-    if not files:
+    found = find_feature_files(roots)
+    if found.problems:
+        raise DataError(*found.problems)
+    if not found.files:
         where = ", ".join(str(r) for r in roots)
-        raise DataError.of("P09", where, "holds no .h5 feature file", "check --features")
+        what = "holds no feature file (.h5, .pt, .npy, .zarr, .pack)"
+        raise DataError.of("P09", where, what, "check --features")
+    for note in found.notes:
+        say(note)
     ruled = _needs_rule(Path(clinical), target)
     table = _labels_path(path) if ruled else Path(clinical)
     with unwritten_if_refused(table if ruled else None, force):
@@ -88,11 +91,11 @@ def init(
     }
     if len(roots) == 1:
         data["features"] = data["features"][0]
-    if rna is not None and found is not None:
+    if rna is not None and form is not None:
         data["rna"] = _relative(Path(rna), folder)
-        say(f"{rna}: {found.form.name}, {found.why}")
+        say(f"{rna}: {form.form.name}, {form.why}")
         # studies of cBioPortal do repeat symbols: the rule stands in the file, to be changed
-        data |= {"duplicate_genes": "mean"} if isinstance(found.form, CBioPortal) else {}
+        data |= {"duplicate_genes": "mean"} if isinstance(form.form, CBioPortal) else {}
     data["target"] = {"column": column, "positive": _one(yes), "negative": _one(no)}
     if exclude:
         data["target"]["exclude"] = exclude
@@ -109,7 +112,7 @@ def init(
         path, f"# What is not written here has its default; see docs/configuration.md.\n{text}"
     )
     shown = ", ".join(f"{v} ({n})" for v, n in counts.items())
-    say(f"{path}: {len(files)} feature files, target {column}: {shown}")
+    say(f"{path}: {len(found.files)} feature files, target {column}: {shown}")
     return path
 
 

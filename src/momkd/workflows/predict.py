@@ -14,7 +14,7 @@ import pandas as pd
 
 from momkd.data.barcodes import case_of
 from momkd.data.features import examine_files, find_feature_files, read_bag
-from momkd.data.hdf5 import ReadRules
+from momkd.data.layouts.material import ReadRules
 from momkd.errors import DataError, IntegrityError, ModelError, Problem, TooManyDroppedError
 from momkd.predictor import Ensemble, EnsemblePrediction, load_predictor
 from momkd.slides.formats import SLIDE_SUFFIXES
@@ -50,6 +50,7 @@ def predict(
     attention: Path | str | None = None,
     feature_key: str | None = None,
     drop_nonfinite: bool = False,
+    coords: Path | str | None = None,
     slides: "SlideRules | None" = None,
     weights: Path | str | None = None,
     device: str = "cpu",
@@ -82,6 +83,8 @@ def predict(
         Dataset of the embeddings, instead of the layout's own.
     drop_nonfinite
         Leave out rows with NaN or infinite values, and say so, instead of refusing the file.
+    coords
+        Folder of the files of tile corners, where features lie apart from them.
     slides, weights, device
         How slides are opened, the encoder's weights, and where it runs. Embeddings of slides are
         kept in ``<name>_features`` and used again.
@@ -115,12 +118,20 @@ def predict(
         made = _extract(pixels, extracted, ensembles, slides, weights, device)
         problems += made.problems
         given = [p for p in given if p not in pixels] + list(made.files.values())
-    files, more = find_feature_files(given)
-    problems += more
+    found = find_feature_files(given)
+    files = found.files
+    problems += [*found.problems, *found.skipped]
+    for note in found.notes:
+        say(note)
     if not files and not problems:
         what = "neither a slide nor a feature file among the inputs"
         raise DataError.of("P09", "inputs", what, "name slides, .h5 files or a folder of these")
-    rules = ReadRules(feature_key=feature_key, drop_nonfinite=drop_nonfinite)
+    rules = ReadRules(
+        feature_key=feature_key,
+        drop_nonfinite=drop_nonfinite,
+        coords_dir=None if coords is None else Path(coords),
+        mpp0=None if slides is None else slides.mpp,
+    )
     case_map = None if cases is None else _read_cases(Path(cases))
     with count_files("examining feature files") as counter:
         counter.start(len(files))
@@ -278,6 +289,7 @@ def _slide_row(one: _Scored) -> dict[str, Any]:
     row["y_pred"] = int(prediction.probabilities[1] >= threshold)
     row["threshold"] = threshold
     row["seen_in_training"] = one.ensemble.has_seen(one.slide.sha256)
+    row["out_of_range"] = prediction.out_of_range
     row["flags"] = "; ".join(prediction.flags)
     return row
 
@@ -290,7 +302,7 @@ def _write_attention(folder: Path, one: _Scored) -> None:
             grid = one.answer.prediction.grid
             if grid is not None:
                 coords = file.create_dataset("coords_px0", data=grid.coords_px0)
-                for key in ("tile_px0", "tile_px", "mpp", "width_px0", "height_px0"):
+                for key in ("tile_px0", "tile_px", "mpp", "width_px0", "height_px0", "is_level0"):
                     value = getattr(grid, key)
                     if value is not None:
                         coords.attrs[key] = value

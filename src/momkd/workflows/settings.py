@@ -112,10 +112,28 @@ def load_settings(files: Sequence[Path], assignments: Sequence[str] = ()) -> Set
     for path in files:
         content = _merge(content, _absolute(read_yaml(path), path.resolve().parent))
     content = _absolute(override(content, assignments), Path.cwd())
+    packed = packed_folder(files)
+    if isinstance(content.get("data"), dict) and packed.is_dir():
+        content["data"].setdefault("cache_dir", str(packed))
     where = ", ".join(str(f) for f in files)
     settings = parse_options(Settings, content, where)
     settings.model.resolved()
     return settings
+
+
+def packed_folder(files: Sequence[Path]) -> Path:
+    """Give where packed bags lie by default: ``<name>.packed`` beside the file with the features.
+
+    Raises
+    ------
+    ConfigError
+        G01 a file that cannot be read.
+    """
+    for path in reversed(files):
+        data = read_yaml(path).get("data")
+        if isinstance(data, Mapping) and "features" in data:
+            return path.resolve().with_suffix(".packed")
+    return files[-1].resolve().with_suffix(".packed")
 
 
 def parse_models(
@@ -224,6 +242,9 @@ _TABLES = (
     "gene_list",
     "restrict_genes_to",
     "patient_alias",
+    "coords",
+    "slide_mpp",
+    "cache_dir",
 )
 _PATH_KEYS = {"data": ("features", *_TABLES), "folds": ("file",)}
 

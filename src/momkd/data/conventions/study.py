@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from momkd.data.delimited import TextTable, find_column
-from momkd.data.hdf5 import slide_id_of
+from momkd.data.layouts.material import slide_id_of
 from momkd.errors import DataError, Problem, Problems
 from momkd.storage import write_text
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from momkd.data.barcodes import case_of
 from momkd.data.conventions.study import StudyRow, StudyTables, require_columns, write_table
 from momkd.data.delimited import TextTable, read_table
-from momkd.data.hdf5 import slide_id_of
+from momkd.data.layouts.material import slide_id_of
 from momkd.errors import DataError, Problem, Problems
 
 
