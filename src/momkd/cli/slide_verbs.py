@@ -87,7 +87,9 @@ def extract(
 def predict(
     inputs: Annotated[list[Path], typer.Argument(help="Slides, feature files, folders of these.")],
     model: Annotated[Path, typer.Option("--model", help="Run or predictor folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write.")] = Path(
+        "predicted/predictions.csv"
+    ),
     only: Annotated[str | None, typer.Option(help="One model of the run.")] = None,
     cases: Annotated[Path | None, typer.Option(help="CSV: slide_id, case_id.")] = None,
     attention: Annotated[Path | None, typer.Option(help="Folder for attention scores.")] = None,
@@ -96,7 +98,13 @@ def predict(
         bool, typer.Option("--drop-nonfinite", help="Leave out rows with NaN or infinite values.")
     ] = False,
     coords_dir: CoordsDir = None,
-    heatmaps: Annotated[Path | None, typer.Option(help="Folder for PNG and GeoJSON.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Folder where features of slides are kept.")
+    ] = None,
+    heatmaps: Annotated[
+        Path | None, typer.Option(help="Folder for PNG and GeoJSON; of slides always written.")
+    ] = None,
+    no_heatmaps: Annotated[bool, typer.Option("--no-heatmaps", help="Draw none.")] = False,
     mpp: Mpp = None,
     mpp_from_power: MppFromPower = False,
     weights: Annotated[Path | None, typer.Option(help="File of the encoder's weights.")] = None,
@@ -104,9 +112,13 @@ def predict(
     max_skip: MaxSkip = 0.05,
     workers: Annotated[int, typer.Option(help="Reader processes.")] = 1,
 ) -> None:
-    """Predict from slides alone: no RNA, no labels."""
+    """Predict from slides alone: no RNA, no labels.
+
+    Of a slide: its probability with the span over fold models, and a heatmap, as PNG and GeoJSON.
+    """
     from momkd.slides.reader import SlideRules
     from momkd.workflows.predict import predict as run
+    from momkd.workflows.predict import tell_predictions
 
     table = run(
         model,
@@ -121,10 +133,13 @@ def predict(
         slides=SlideRules(mpp=mpp, mpp_from_power=mpp_from_power),
         weights=weights,
         device=device,
+        features=features,
         heatmaps=heatmaps,
+        draw=not no_heatmaps,
         max_skip=max_skip,
         workers=workers,
     )
+    typer.echo("\n".join(tell_predictions(table)))
     n_slides, n_models = table["slide_id"].nunique(), table["model"].nunique()
     typer.echo(f"wrote {output}: {n_slides} slides, {n_models} model(s)")
 
