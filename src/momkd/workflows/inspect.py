@@ -39,7 +39,8 @@ def inspect(files: Sequence[Path | str]) -> Inspection:
     problems: list[Problem] = []
     for path in map(Path, files):
         try:
-            if path.suffix.lower() in _TABLES or path.is_dir():
+            is_folder = path.is_dir() and path.suffix.lower() != ".zarr"
+            if is_folder or path.suffix.lower() in _TABLES:
                 # nothing is used of it: what repeats or misses is described, not refused
                 options = RnaOptions(duplicate_genes="mean", impute="train_median")
                 found.append(TableDescription(path=path, reading=read_expression(path, options)))
