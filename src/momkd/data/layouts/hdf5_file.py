@@ -47,6 +47,11 @@ class HDF5File:
         self._limits = limits
 
     @property
+    def root(self) -> h5py.Group:
+        """The groups, to be walked for names and attributes; values come by :meth:`dataset`."""
+        return self._file
+
+    @property
     def attributes(self) -> Mapping[str, Any]:
         """Attributes of the file itself."""
         return dict(self._file.attrs)
