@@ -150,6 +150,8 @@ def _configuration(path: Path) -> str:
     data["features"] = [Path(p).name for p in data["features"]]
     for key in ("clinical", "rna"):
         data[key] = data[key] and Path(data[key]).name
+    if content.get("folds", {}).get("file"):
+        content["folds"]["file"] = Path(content["folds"]["file"]).name
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
