@@ -51,7 +51,7 @@ def init(
         where = ", ".join(str(r) for r in roots)
         what = "holds no feature file (.h5, .pt, .npy, .zarr, .pack)"
         raise DataError.of("P09", where, what, "check --features")
-    for note in found.notes:
+    for note in (*found.notes, *(f"left out: {p.line()}" for p in found.skipped)):
         say(note)
     column, counts = list_values(Path(clinical), target)
     yes, no = _sides(column, counts, positive, negative)
