@@ -162,6 +162,13 @@ class Ensemble:
         """Mean of the members' cuts by the rule that is applied."""
         return self.thresholds[self.card.threshold_rule]
 
+    @property
+    def positive_share(self) -> float | None:
+        """Mean share of positive cases that the members learnt from; None where cards lack it."""
+        shares = [m.card.provenance.get("positive_share") for m in self.members]
+        known = [float(s) for s in shares if isinstance(s, float | int)]
+        return float(np.mean(known)) if known else None
+
     def has_seen(self, sha256: str) -> bool:
         """Say whether the feature file of this digest taught any member."""
         return any(sha256 in member.card.seen_slides for member in self.members)

@@ -141,19 +141,22 @@ class Expression:
     """A transcriptomic table: cases x genes.
 
     ``scale`` says what the values are: ``counts``, ``tpm``, ``rsem``, ``log2``, ``zscore`` or
-    ``unknown``.
+    ``unknown``. Values are NaN where they are missing, and only where ``has_missing`` says so.
     """
 
     case_ids: tuple[str, ...]
     genes: tuple[str, ...]
     values: Float32[np.ndarray, "n_cases n_genes"]
     scale: str = "unknown"
+    has_missing: bool = False
 
     def __post_init__(self) -> None:
         _require(self.values.shape == (len(self.case_ids), len(self.genes)), "expression shape")
         _require(len(set(self.case_ids)) == len(self.case_ids), "expression: case ids repeat")
         _require(len(set(self.genes)) == len(self.genes), "expression: genes repeat")
-        _require(bool(np.isfinite(self.values).all()), "expression: values are finite")
+        finite = np.isfinite(self.values)
+        allowed = finite | np.isnan(self.values) if self.has_missing else finite
+        _require(bool(allowed.all()), "expression: values are finite")
 
     def rows(self, case_ids: list[str] | tuple[str, ...]) -> Float32[np.ndarray, "n genes"]:
         """Give the rows of ``case_ids`` in that order; KeyError for a case without RNA."""
@@ -207,14 +210,26 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Covariates:
+    """Clinical covariates as the table states them: a value a name and case, empty if unknown."""
+
+    names: tuple[str, ...]
+    values: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cohort:
-    """Cases that may take part in one task, with the files of their slides and their RNA."""
+    """Cases that may take part in one task, with the files of their slides and their RNA.
+
+    ``covariates`` feed the clinical baseline and nothing else.
+    """
 
     task: str
     class_names: tuple[str, ...]
     cases: tuple[Case, ...]
     slides: Mapping[str, SlideFile]
     expression: Expression | None = None
+    covariates: Covariates | None = None
 
     def __post_init__(self) -> None:
         ids = [c.case_id for c in self.cases]

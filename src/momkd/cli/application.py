@@ -35,7 +35,14 @@ Set = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(help="Processes; default fits cores and memory.")]
 ModelName = Annotated[
-    str | None, typer.Option("--model", help="momkd, momkd:code,abmil or all; default: config.")
+    str | None,
+    typer.Option("--model", help="momkd,momkd:code,momkd+shuffled,abmil or all; default: config."),
+]
+SitePreserved = Annotated[
+    bool, typer.Option("--site-preserved", help="No site in training and test of a fold.")
+]
+PairedOnly = Annotated[
+    bool, typer.Option("--paired-only", help="Leave out cases that lack slide or RNA.")
 ]
 Mpp = Annotated[float | None, typer.Option(help="um per level-0 pixel, for slides without.")]
 MppFromPower = Annotated[

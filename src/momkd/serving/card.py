@@ -64,6 +64,8 @@ class Card(Options):
         Inherited from the encoder: its terms may cover models trained on its embeddings.
     limits
         What it is not good for.
+    target_notes
+        What must be said of the label, such as that it was computed from expression.
     """
 
     format_version: int = FORMAT_VERSION
@@ -91,6 +93,7 @@ class Card(Options):
     seen_slides: tuple[Digest, ...] = ()
     licence: str | None = None
     limits: str = LIMITS
+    target_notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _agrees(self) -> "Card":
@@ -223,6 +226,7 @@ def describe_card(card: Card) -> str:
             "## Limits",
             "",
             _plain(card.limits),
+            *(f"\n{_plain(note)}." for note in card.target_notes),
             "",
             "## Licence",
             "",

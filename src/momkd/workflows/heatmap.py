@@ -59,8 +59,7 @@ def heatmap(
 
 
 def _draw(path: Path, folder: Path, thumbnails: Path | None) -> Path:
-    grid, attention, model = _read(path)
-    title = f"{grid.slide_id}: {model}"
+    grid, attention, title = _read(path)
     picture = None if thumbnails is None else thumbnails / f"{grid.slide_id}.jpg"
     if picture is not None and picture.exists() and grid.width_px0 is not None:
         _require_within(path, grid)
@@ -105,14 +104,24 @@ def _read(path: Path) -> tuple[TileGrid, np.ndarray, str]:
                 width_px0=_int(facts.get("width_px0")),
                 height_px0=_int(facts.get("height_px0")),
             )
-            model = str(file.attrs["model"])
+            title = f"{grid.slide_id}: {file.attrs['model']}"
+            title += _said(dict(file.attrs))
     except (OSError, KeyError, ValueError, TypeError) as error:
         brief = " ".join(str(error).split())[:100]
         raise DataError.of("P18", str(path), f"no stored scores: {brief}", remedy) from None
     if len(attention) != len(grid):
         what = f"{len(attention)} scores for {len(grid)} tiles"
         raise DataError.of("P18", str(path), what, remedy)
-    return grid, attention, model
+    return grid, attention, title
+
+
+def _said(facts: dict[str, Any]) -> str:
+    """Give the probability as a title says it, where it was stored."""
+    if "probability" not in facts:
+        return ""
+    p, low, high = (float(facts[k]) for k in ("probability", "low", "high"))
+    spread = f" ({low:.2f} to {high:.2f})" if high > low else ""
+    return f", P({facts['class_name']}) = {p:.2f}{spread}"
 
 
 def _float(value: Any) -> float | None:
