@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from momkd.data import hdf5
 from momkd.data.delimited import CASE_COLUMNS, is_blank, plain_name
+from momkd.data.layouts.hdf5_file import HDF5File, open_hdf5
+from momkd.data.layouts.material import ReadLimits
+from momkd.data.layouts.plain_file import kind_of, read_bytes
 from momkd.data.rna.gdc_samples import sample_type_of
 from momkd.data.rna.gene_names import is_ensembl, without_version
 from momkd.data.rna.options import RnaOptions
@@ -74,8 +76,12 @@ _REWRITE = "write it again with AnnData or MuData"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
     path: Path
-    file: h5py.File
-    n_bytes: int
+    door: HDF5File
+
+    @property
+    def file(self) -> h5py.File:
+        """The open file, for names and attributes."""
+        return self.door.file
 
     def has(self, key: str) -> bool:
         """Say whether there is such a place, without following any link."""
@@ -101,8 +107,7 @@ class _File:
 
     def array(self, key: str) -> NDArray[Any]:
         """Read a dataset that passes the guards."""
-        limits = hdf5.ReadLimits()
-        return np.asarray(hdf5._dataset(self.path, self.file, key, limits, self.n_bytes)[()])
+        return np.asarray(self.door.dataset(key)[()])
 
     def refuse(self, what: str, remedy: str = _REWRITE) -> MomkdError:
         """Give the refusal of a file whose parts do not fit."""
@@ -115,10 +120,11 @@ class _File:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_File]:
-    content = hdf5._read_bytes(path)
-    hdf5._require_hdf5(path, content)
-    with hdf5._open(path, content) as file:
-        yield _File(path=path, file=file, n_bytes=len(content))
+    content = read_bytes(path)
+    if kind_of(path, content) != "hdf5":
+        raise DataError.of("F03", str(path), "not HDF5", _REWRITE)
+    with open_hdf5(path, content, ReadLimits()) as door:
+        yield _File(path=path, door=door)
 
 
 def _read(file: _File, options: RnaOptions) -> RawTable:
