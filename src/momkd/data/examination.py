@@ -81,7 +81,7 @@ def examine_files(
     result.refused += _twins(facts)
     result.problems += _mixtures(facts)
     result.notes += _notices(facts)
-    result.slides = {f.slide_id: _slide_file(f, rules) for f in facts}
+    result.slides = {f.slide_id: slide_file(f, rules) for f in facts}
     return result
 
 
@@ -101,7 +101,8 @@ def _read_all(
             yield from answers
 
 
-def _slide_file(f: FileFacts, rules: ReadRules) -> SlideFile:
+def slide_file(f: FileFacts, rules: ReadRules) -> SlideFile:
+    """Keep what is needed to read a file again as it was examined."""
     return SlideFile(
         slide_id=f.slide_id,
         path=f.path,

@@ -85,9 +85,7 @@ def _sort_in(slide_id: str, paths: list[Path], result: FoundFiles) -> None:
     if path.with_name(path.name + ".lock").exists():
         what = "a .lock lies beside it: another program is writing it"
         remedy = "wait, or delete a stale lock"
-        problem = Problem(code="F31", where=str(path), what=what, remedy=remedy)
-        result.skipped.append(problem)
-        result.notes.append(f"features: {path.name} left out: {what}")
+        result.skipped.append(Problem(code="F31", where=str(path), what=what, remedy=remedy))
         return
     result.files[slide_id] = path
 
@@ -117,7 +115,7 @@ def _inside(root: Path, result: FoundFiles) -> Iterator[Path]:
                 aside[kind] += 1
     if aside:
         listed = ", ".join(f"{n} {kind}" for kind, n in aside.most_common(8))
-        result.notes.append(f"features: left aside in {root}: {listed}")
+        result.notes.append(f"features: left aside in {root.name or root}: {listed}")
     yield from sorted(found)
 
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from momkd.data.features import read_bag
 from momkd.data.graph import nearest_neighbours
 from momkd.data.layouts.material import Geometry
-from momkd.data.layouts.pack_file import PackIndex, encode_pack, map_arrays, read_index
+from momkd.data.layouts.pack_file import Pack, PackIndex, encode_pack, open_pack
 from momkd.errors import DataError, MachineError
 from momkd.storage import canonical_json, digest_bytes, write_bytes, write_json
 from momkd.types import Bag, SlideFile, TileGrid
@@ -59,7 +58,7 @@ class PackedCache:
         self.folder = folder
         self.precision = precision or stored_precision(folder) or "float16"
         self._k = neighbours
-        self._checked: dict[Path, tuple[int, int]] = {}
+        self._checked: dict[Path, tuple[int, int, int]] = {}
 
     def declare(self) -> None:
         """Write the folder's precision, so that whoever reads it later packs alike.
@@ -82,29 +81,30 @@ class PackedCache:
         MomkdError
             As :func:`momkd.data.features.read_bag`, when the entry has to be made.
         """
-        entry = self._entry(file)
-        if entry is None:
-            self.update(file)
-            entry = self._entry(file)
-        if entry is None:  # it could not be written: as the entry would be, from memory
+        _, entry = self._look(file)
+        if entry is not None:
+            return _bag(file, entry, k)
+        try:
+            self._write(file)
+        except MachineError:
+            # a folder that cannot be written costs time and changes no result
             return self._narrowed(read_bag(file, k=k))
-        index, arrays = entry
-        return _bag(file, index, arrays, k)
+        _, entry = self._look(file)
+        return self._narrowed(read_bag(file, k=k)) if entry is None else _bag(file, entry, k)
 
     def update(self, file: SlideFile) -> Update:
         """Make the entry of an examined file, unless it is there and whole; say what was found.
 
-        A folder that cannot be written is no fault here: it costs time, and no result.
+        Raises
+        ------
+        MachineError
+            X10 it cannot be written.
+        MomkdError
+            As :func:`momkd.data.features.read_bag`.
         """
-        path = self.path_of(file)
-        state = self._state(path, file)
+        state, _ = self._look(file)
         if state != "kept":
-            bag = self._narrowed(read_bag(file, k=self._k))
-            try:
-                write_bytes(path, self._encode(file, bag))
-            except MachineError:
-                return state
-            self._checked.pop(path, None)
+            self._write(file)
         return state
 
     def path_of(self, file: SlideFile) -> Path:
@@ -114,29 +114,25 @@ class PackedCache:
             name = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         return self.folder / f"{name}{_SUFFIX}"
 
-    def _entry(self, file: SlideFile) -> tuple[PackIndex, dict[str, NDArray[Any]]] | None:
-        path = self.path_of(file)
-        if self._state(path, file) != "kept":
-            return None
-        index = read_index(path)
-        return index, map_arrays(path, index, check=False)
-
-    def _state(self, path: Path, file: SlideFile) -> Update:
+    def _look(self, file: SlideFile) -> tuple[Update, Pack | None]:
         """Compare an entry with its source; its arrays are hashed the first time it is met."""
+        path = self.path_of(file)
         try:
-            found = path.stat()
-            index = read_index(path)
-            if not self._matches(index, file):
-                return "stale"
-            stamp = (found.st_size, found.st_mtime_ns)
-            if self._checked.get(path) != stamp:
-                map_arrays(path, index, check=True)
-                self._checked[path] = stamp
-        except FileNotFoundError:
-            return "new"
+            entry = open_pack(path)
+            if not self._matches(entry.index, file):
+                return "stale", None
+            if self._checked.get(path) != entry.stamp:
+                entry.require_whole(path)
+                self._checked[path] = entry.stamp
+        except (FileNotFoundError, NotADirectoryError):
+            return "new", None
         except (DataError, OSError, ValueError):
-            return "damaged"
-        return "kept"
+            return "damaged", None
+        return "kept", entry
+
+    def _write(self, file: SlideFile) -> None:
+        bag = self._narrowed(read_bag(file, k=self._k))
+        write_bytes(self.path_of(file), self._encode(file, bag))
 
     def _matches(self, index: PackIndex, file: SlideFile) -> bool:
         same = dict(index.source) == self._source(file)
@@ -221,20 +217,20 @@ def stamp_of(path: Path) -> tuple[int, int]:
     return sum(s.st_size for s in inside), max((s.st_mtime_ns for s in inside), default=0)
 
 
-def _bag(file: SlideFile, index: PackIndex, arrays: Mapping[str, NDArray[Any]], k: int) -> Bag:
-    coords, near, grid = arrays.get("coords"), None, None
+def _bag(file: SlideFile, entry: Pack, k: int) -> Bag:
+    index, coords, near, grid = entry.index, entry.arrays.get("coords"), None, None
     if coords is not None:
         places = np.array(coords, dtype=np.int64)
         grid = TileGrid(slide_id=file.slide_id, coords_px0=places, **asdict(index.geometry))
         stored = k == index.n_neighbours
         near = torch.from_numpy(
-            np.array(arrays["neighbours"], dtype=np.int32)
+            np.array(entry.arrays["neighbours"], dtype=np.int32)
             if stored
             else nearest_neighbours(places, k)
         )
     return Bag(
         slide_id=file.slide_id,
-        embeddings=torch.from_numpy(arrays["embeddings"]),
+        embeddings=torch.from_numpy(entry.arrays["embeddings"]),
         grid=grid,
         neighbours=near,
         encoder=index.encoder,

@@ -17,6 +17,9 @@ from momkd.data.features import (
 from momkd.data.reading_rules import read_rules
 from momkd.errors import DataError, IntegrityError, Problem, TooManyDroppedError
 from momkd.storage import write_text
+from momkd.workflows.console import say
+
+_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,8 @@ def audit_cohort(
     )
     problems += examined.problems
     examined.skipped += found.skipped
+    for problem in examined.skipped[:_SHOWN]:
+        say(f"left out: {problem.line()}")
     audit, table_problems = _join(options, examined)
     _refuse(examined.refused, problems + table_problems)
     if audit is None:

@@ -72,7 +72,7 @@ def init(
         where = ", ".join(str(r) for r in roots)
         what = "holds no feature file (.h5, .pt, .npy, .zarr, .pack)"
         raise DataError.of("P09", where, what, "check --features")
-    for note in found.notes:
+    for note in (*found.notes, *(f"left out: {p.line()}" for p in found.skipped)):
         say(note)
     ruled = _needs_rule(Path(clinical), target)
     table = _labels_path(path) if ruled else Path(clinical)

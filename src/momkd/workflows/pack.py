@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from momkd.data.packed_cache import PackedCache, Precision
-from momkd.errors import ConfigError, MachineError
+from momkd.errors import ConfigError
 from momkd.workflows.audit import audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files, say
 from momkd.workflows.settings import load_settings, packed_folder
@@ -95,16 +95,7 @@ def pack(
         counter.start(len(slides))
         for file in slides.values():
             counts[cache.update(file)] += 1
-            n_bytes += _size(cache.path_of(file))
+            n_bytes += cache.path_of(file).stat().st_size
             counter.advance()
     require_few_skipped(audited.audit.n_skipped, audited.audit.n_listed, max_skip)
     return Packed(folder=folder, precision=precision, counts=counts, n_bytes=n_bytes)
-
-
-def _size(path: Path) -> int:
-    """Give the bytes of an entry; one that could not be written is told here."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        remedy = "free space or choose another -o"
-        raise MachineError.of("X10", str(path), "cannot be written", remedy) from None

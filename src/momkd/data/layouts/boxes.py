@@ -78,7 +78,7 @@ def boxes_of(path: Path, shapes: Sequence[Any]) -> NDArray[np.float64]:
     """
     try:
         found = [_box(shape) for shape in shapes]
-    except (struct.error, TypeError, ValueError):
+    except (struct.error, TypeError, ValueError, IndexError):
         what = "its geometry holds no polygons in well-known binary"
         raise DataError.of("F13", str(path), what, "lay the tiles again") from None
     return np.array(found, dtype=np.float64).reshape(-1, 4)

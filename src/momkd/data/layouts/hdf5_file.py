@@ -36,25 +36,23 @@ os.environ["HDF5_PLUGIN_PATH"] = _NO_PLUGINS
 
 
 class HDF5File:
-    """An open file whose datasets are reached through their examination only."""
+    """An open file whose datasets are reached through their examination only.
+
+    ``file`` itself is for names and attributes.
+    """
 
     def __init__(self, path: Path, file: h5py.File, content: bytes, limits: ReadLimits) -> None:
         self.path = path
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.keys = tuple(sorted(file))
-        self._file = file
+        self.file = file
         self._n_bytes = len(content)
         self._limits = limits
 
     @property
-    def root(self) -> h5py.Group:
-        """The groups, to be walked for names and attributes; values come by :meth:`dataset`."""
-        return self._file
-
-    @property
     def attributes(self) -> Mapping[str, Any]:
         """Attributes of the file itself."""
-        return dict(self._file.attrs)
+        return dict(self.file.attrs)
 
     def dataset(self, key: str) -> h5py.Dataset:
         """Walk to a dataset of this very file; refuse every way out of it before reading.
@@ -85,7 +83,7 @@ class HDF5File:
         return place
 
     def _walk(self, key: str) -> Any:
-        place: Any = self._file
+        place: Any = self.file
         for name in key.strip("/").split("/"):
             if not isinstance(place, h5py.Group) or name not in place:
                 listed = ", ".join(repr(k) for k in self.keys[:8]) or "nothing"

@@ -8,6 +8,7 @@ row-major; rows are in raster order.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -111,46 +112,55 @@ def encode_pack(
     return b"".join(pieces)
 
 
-def read_index(path: Path) -> PackIndex:
-    """Read and check the index of a packed bag.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """A packed bag as it lies on disk: its index, and its arrays mapped but not read.
+
+    ``stamp`` tells this file from one that took its place.
+    """
+
+    index: PackIndex
+    arrays: Mapping[str, NDArray[Any]]
+    stamp: tuple[int, int, int]
+
+    def require_whole(self, path: Path) -> None:
+        """Compare each array with its SHA-256, which reads it once.
+
+        Raises
+        ------
+        DataError
+            F01 an array is not what was written.
+        """
+        for name, section in self.index.sections.items():
+            _require_whole(path, name, self.arrays[name], section)
+
+
+def open_pack(path: Path) -> Pack:
+    """Open a packed bag; index and arrays are of one file, whoever replaces it meanwhile.
 
     Raises
     ------
     DataError
-        F01 it is damaged, or another format.
+        F01 its index is damaged, or of another format.
     OSError
         It cannot be read.
     """
     with path.open("rb") as stream:
+        found = os.fstat(stream.fileno())
         head = stream.read(_HEAD_BYTES)
-        length = int.from_bytes(head[len(PACK_MAGIC) : len(PACK_MAGIC) + 8], "little")
-        rest = stream.read(min(length, _MAX_INDEX_BYTES + 1))
-        n_bytes = stream.seek(0, 2)
-    return _parse(path, head + rest, n_bytes)
-
-
-def map_arrays(path: Path, index: PackIndex, *, check: bool) -> dict[str, NDArray[Any]]:
-    """Map the arrays of a packed bag into memory, without reading them.
-
-    Parameters
-    ----------
-    check
-        Compare each array with its SHA-256 (reads it once).
-
-    Raises
-    ------
-    DataError
-        F01 an array is not what the index says.
-    """
-    start = _start(path)
-    found: dict[str, NDArray[Any]] = {}
-    for name, section in index.sections.items():
-        shape = tuple(section["shape"])
-        # copy on write: whoever changed a bag would change nothing on disk
-        found[name] = np.memmap(path, section["dtype"], "c", start + section["at"], shape)
-        if check:
-            _require_whole(path, name, found[name], section)
-    return found
+        head_and_index = head + stream.read(min(_length(head), _MAX_INDEX_BYTES + 1))
+        index = _parse(path, head_and_index, found.st_size)
+        start = _start_of(_HEAD_BYTES + _length(head))
+        arrays: dict[str, NDArray[Any]] = {
+            # copy on write: whoever changes a bag changes nothing on disk
+            name: np.memmap(
+                stream, section["dtype"], "c", start + section["at"], tuple(section["shape"])
+            )
+            for name, section in index.sections.items()
+        }
+        return Pack(
+            index=index, arrays=arrays, stamp=(found.st_ino, found.st_size, found.st_mtime_ns)
+        )
 
 
 def read(path: Path, content: bytes) -> Material:
@@ -231,12 +241,6 @@ def _require_whole(path: Path, name: str, array: NDArray[Any], section: Mapping[
 
 def _truncated(path: Path, n_bytes: int, wanted: int) -> MomkdError:
     return damaged(path, f"truncated: {n_bytes} of {wanted} bytes")
-
-
-def _start(path: Path) -> int:
-    with path.open("rb") as stream:
-        head = stream.read(_HEAD_BYTES)
-    return _start_of(_HEAD_BYTES + _length(head))
 
 
 def _start_of(n_head_bytes: int) -> int:

@@ -67,7 +67,7 @@ def _load(path: Path, content: bytes, limits: ReadLimits) -> NDArray[Any]:
         what = f"torch {torch.__version__} cannot open a .pt safely"
         remedy = "install torch 2.10 or newer, or give the h5 files"
         raise DataError.of("F38", str(path), what, remedy)
-    _require_plain_zip(path, content, limits)
+    _require_plain_zip(path, content)
     try:
         with torch.serialization.safe_globals(_array_parts()):
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -93,16 +93,19 @@ def _load(path: Path, content: bytes, limits: ReadLimits) -> NDArray[Any]:
     return found.detach().numpy()
 
 
-def _require_plain_zip(path: Path, content: bytes, limits: ReadLimits) -> None:
-    """Turn away archives whose members are packed to grow, or nested."""
+def _require_plain_zip(path: Path, content: bytes) -> None:
+    """Turn away archives whose members grow when they are unpacked; torch writes none such."""
     if not content.startswith(b"PK"):
         return
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            declared = sum(member.file_size for member in archive.infolist())
+            members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise damaged(path, f"damaged .pt: {brief(error)}") from None
-    require_no_bomb(str(path), KEY, declared, len(content), limits)
+    declared = sum(member.file_size for member in members)
+    if declared > len(content) or any(m.compress_type != zipfile.ZIP_STORED for m in members):
+        what = f"its members declare {declared:,} bytes, and the file has {len(content):,}"
+        raise IntegrityError.of("F24", str(path), what, "save it again with torch.save")
 
 
 def _array_parts() -> list[Any]:

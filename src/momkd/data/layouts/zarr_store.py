@@ -148,8 +148,8 @@ class ZarrStore:
         if not all(isinstance(n, int) and n >= 0 for n in shape):
             raise damaged(self.path, f"damaged zarr: '{place}' has shape {shape}")
         try:
-            return tuple(shape), np.dtype(kind).itemsize or 1
-        except TypeError:
+            return tuple(shape), np.dtype(str(kind)).itemsize or 1
+        except (TypeError, ValueError, SyntaxError):
             what = f"'{place}' is of type {kind!r}, wanted numbers"
             raise DataError.of("F05", str(self.path), what, _REMEDY) from None
 

@@ -23,11 +23,11 @@ class H5Store:
     """An open file; nothing is read from it but what passes the guards."""
 
     path: Path
-    file: HDF5File
+    door: HDF5File
 
     def has(self, key: str) -> bool:
         """Say whether there is such a place, without following any link."""
-        place: Any = self.file.root
+        place: Any = self.door.file
         for name in key.split("/"):
             if not isinstance(place, h5py.Group) or name not in place:
                 return False
@@ -64,14 +64,14 @@ class H5Store:
         IntegrityError
             F21 to F24 data outside the file, or sizes that it cannot hold.
         """
-        return np.asarray(self.file.dataset(key)[()])
+        return np.asarray(self.door.dataset(key)[()])
 
     def refuse(self, what: str, remedy: str = REWRITE) -> MomkdError:
         """Give the refusal of a file whose parts do not fit (O28)."""
         return DataError.of("O28", str(self.path), what, remedy)
 
     def _at(self, key: str) -> Any:
-        place: Any = self.file.root
+        place: Any = self.door.file
         for name in key.split("/"):
             if not isinstance(place.get(name, getlink=True), h5py.HardLink):
                 what = f"'{key}' goes through a link"
@@ -92,5 +92,5 @@ def open_store(path: Path) -> Iterator[H5Store]:
     content = read_bytes(path)
     if kind_of(path, content) != "hdf5":
         raise DataError.of("F03", str(path), "is no HDF5 file", REWRITE)
-    with open_hdf5(path, content, ReadLimits()) as file:
-        yield H5Store(path=path, file=file)
+    with open_hdf5(path, content, ReadLimits()) as door:
+        yield H5Store(path=path, door=door)
