@@ -133,7 +133,7 @@ def test_preprocessing_is_that_of_torchvision_to_the_bit(name):
     wanted = theirs(Image.fromarray(view))
     encoder = Encoder(recipe, nn.Identity(), weights_sha256="0" * 64)
     prepared = recipe.view_plan(256.0).prepare(view)
-    assert torch.equal(encoder._normalised(prepared[None])[0], wanted)
+    assert torch.equal(encoder._normalised(np.stack([prepared]))[0], wanted)
 
 
 def test_pooling_of_tokens():
@@ -180,10 +180,9 @@ def test_an_architecture_is_the_published_one(name):
         assert network.state_dict()["reg_token"].shape[1] == n_registers[name]
 
 
-@pytest.mark.parametrize("name", ["hibou_b"])
-def test_a_random_network_of_the_architecture_embeds(name):
+def test_a_random_network_of_the_architecture_embeds():
     need_timm()
-    _embed_at_random(ENCODERS[name])
+    _embed_at_random(ENCODERS["hibou_b"])
 
 
 @pytest.mark.slow
@@ -269,7 +268,7 @@ except RuntimeError:
 from momkd.slides.encoders.torchvision_import import ensure_torchvision
 assert ensure_torchvision() == first, first
 assert ensure_torchvision() == first
-import timm, torchvision.transforms
+import torchvision.transforms
 print("fine")
 """
     done = subprocess.run(

@@ -158,11 +158,12 @@ def test_agreement_with_published_labels(shared_data: Path, gdc_table: ReceptorT
     assert share["HER2"] >= 0.94
 
 
+@pytest.mark.parametrize("name", ["CTransPath_CLAM", "SHUFFLE_SGraph"])
 def test_ihc_only_is_what_published_predictions_were_labelled_by(
-    shared_data: Path, gdc_table: ReceptorTable
+    shared_data: Path, gdc_table: ReceptorTable, name: str
 ) -> None:
     cases = {c.case_id: c for c in gdc_table.cases}
-    path = shared_data / "published-predictions" / "tcga_brca_CTransPath_CLAM.csv"
+    path = shared_data / "published-predictions" / f"tcga_brca_{name}.csv"
     table = pd.read_csv(path, dtype={"Patient ID": str})
     for receptor in ("HER2", "PR", "ER"):
         ours = [cases[c].judge(receptor, "ihc-only").label for c in table["Patient ID"]]

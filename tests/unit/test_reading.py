@@ -1,8 +1,6 @@
 """Slides are surveyed and read in processes; what is wrong with one costs that one."""
 
 import io
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -11,11 +9,12 @@ from PIL import Image, ImageFilter
 from momkd.slides import quality
 from momkd.slides.colour import require_look
 from momkd.slides.reader import SlideRules, UnreadableRegionError
-from momkd.slides.reading_process import Finished, ViewReaders, Views, serve_slides
+from momkd.slides.reading_process import Finished, ViewReaders, Views
 from momkd.slides.survey import Preview, ReadRequest, SlideFacts
 from momkd.slides.tiling import TilingOptions
 from momkd.slides.tissue import find_tissue
 from momkd.slides.views import ViewPlan
+from tests.dying_reader import serve_and_die
 from tests.inline_readers import InlineReaders
 from tests.pictures import MPP, paint_slide, tissue_truth, write_aperio, write_pyramid, write_strips
 
@@ -175,31 +174,12 @@ def test_s12_pen_folds_and_blur_are_measured_and_leave_nothing_out(picture):
     assert not quality.is_blurred(large, 0.25)
 
 
-def _serve_and_crash(pipe):
-    """Serve as usual, but die of a bad memory access where a slide's name says so."""
-    from momkd.slides import reading_process
-
-    honest = reading_process.open_slide
-
-    def open_or_die(path, rules):
-        if path.name.startswith("crash"):
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if path.name.startswith("hang"):
-            import time
-
-            time.sleep(600)
-        return honest(path, rules)
-
-    reading_process.open_slide = open_or_die
-    serve_slides(pipe)
-
-
 def test_s14_a_reader_that_dies_or_hangs_loses_its_slide_only(slide):
-    names = ["crash.tif", "hang.tif", "b.tif"]
+    names = ["crash.tif", "b.tif", "hang.tif"]
     for name in names:
         (slide.parent / name).write_bytes(slide.read_bytes())
     found = {name: [] for name in names}
-    with ViewReaders(1, timeout_s=10.0, serve=_serve_and_crash) as readers:
+    with ViewReaders(1, timeout_s=10.0, serve=serve_and_die) as readers:
         for request, answer in readers.read(ask(slide.parent / n) for n in names):
             found[request.path.name].append(answer)
     for name, word in (("crash.tif", "crashed"), ("hang.tif", "silent")):

@@ -12,6 +12,7 @@ from momkd.config import parse_options
 from momkd.data.cohort import Audit, DataOptions, load_cohort
 from momkd.data.concordance import question_labels, question_sex
 from momkd.data.expression import RnaReading, read_expression
+from momkd.data.known_genes import defining_genes, spellings
 from momkd.data.panel import PanelOptions, fit_panel
 from momkd.data.rna.options import RnaOptions
 from momkd.errors import ConfigError, DataError
@@ -336,3 +337,12 @@ def test_frozen_sections_and_metastases_come_by_option_only(tmp_path: Path) -> N
     found = audit(tmp_path, slide_kinds=["DX", "TS"], sample_types=["01", "06"])
     assert found.counts()["slides used"] == 14
     assert [d.id for d in found.dropped if d.kind == "slide"] == ["TCGA-AA-0002-11A-01-TS1.X"]
+
+
+def test_genes_that_define_a_label() -> None:
+    assert defining_genes("HER2") == ("ERBB2",)
+    assert defining_genes("er_status_by_ihc") == ("ESR1",)
+    assert defining_genes("PR") == ("PGR",)
+    assert len(set(defining_genes("ODX85"))) == 21
+    assert defining_genes("grade") == defining_genes(None) == ()
+    assert spellings("ERBB2") == ("ERBB2", "ENSG00000141736")

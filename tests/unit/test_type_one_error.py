@@ -42,7 +42,7 @@ def test_compare_errs_once_in_twenty_null_studies(world: World) -> None:
         claimed.append(any("better" in s or "worse" in s for s in state_claims(found).may))
         naive.append(found.pairs[0].p_naive < 0.05)
     assert 0.02 <= np.mean(single) <= 0.08
-    assert 0.02 <= np.mean(family) <= 0.08
+    assert 0 < np.mean(family) <= 0.08  # Holm errs less where all comparisons share a method
     assert family == claimed
     assert np.mean(naive) > 0.4
 

@@ -7,8 +7,6 @@ that sees expression: its figures say less than those of a label measured otherw
 import re
 from collections.abc import Sequence
 
-import numpy as np
-
 from momkd.data.delimited import TextTable
 from momkd.data.target import Stated, TargetOptions, as_number
 
@@ -42,21 +40,34 @@ def threshold_notes(table: TextTable, column: str, stated: Sequence[Stated]) -> 
     Told of columns with more than 10 values over at least 20 labelled cases, where one cut parts
     the classes without an exception.
     """
-    labels = [s.label for s in stated]
+    labelled = [
+        (row, s.label) for row, s in zip(table.rows, stated, strict=True) if s.label is not None
+    ]
     found = []
-    for name in dict.fromkeys(table.columns):
-        if name == column:
+    for place, name in enumerate(table.columns):
+        # most columns of a table of genes fall at the first rows
+        if name == column or not _is_parted(_pairs(labelled[:_ENOUGH_CASES], place)):
             continue
-        numbers = [as_number(cell) for cell in table.column(name)]
-        pairs = [(a, b) for a, b in zip(numbers, labels, strict=True) if None not in (a, b)]
-        values, truth = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-        if len(pairs) < _ENOUGH_CASES or len(np.unique(values)) <= _MANY_VALUES:
-            continue
-        ones, zeros = values[truth == 1], values[truth == 0]
-        if len(ones) and len(zeros) and (ones.min() > zeros.max() or ones.max() < zeros.min()):
-            cut = f"{max(min(ones), min(zeros)):g}"
+        pairs = _pairs(labelled, place)
+        many = len(pairs) >= _ENOUGH_CASES and len({value for value, _ in pairs}) > _MANY_VALUES
+        ones = [value for value, label in pairs if label == 1]
+        zeros = [value for value, label in pairs if label == 0]
+        if many and ones and zeros and _is_parted(pairs):
             found.append(
-                f"{column} is a threshold of column {name!r}, at {cut}: what that score was "
-                "computed from says more than any model could"
+                f"{column} is a threshold of column {name!r}, at {max(min(ones), min(zeros)):g}: "
+                "what that score was computed from says more than any model could"
             )
     return tuple(found)
+
+
+def _pairs(labelled: Sequence[tuple[Sequence[str], int]], place: int) -> list[tuple[float, int]]:
+    """Give the numbers of a column with their labels."""
+    numbers = ((as_number(row[place].strip()), label) for row, label in labelled)
+    return [(value, label) for value, label in numbers if value is not None]
+
+
+def _is_parted(pairs: Sequence[tuple[float, int]]) -> bool:
+    """Say whether one cut parts the classes; one class alone is parted from nothing yet."""
+    ones = [value for value, label in pairs if label == 1]
+    zeros = [value for value, label in pairs if label == 0]
+    return not ones or not zeros or min(ones) > max(zeros) or max(ones) < min(zeros)

@@ -54,8 +54,7 @@ def require_look(
 
 
 def _other_look(thumbnail: np.ndarray, tissue: np.ndarray) -> str | None:
-    high = thumbnail.max(axis=2).astype(np.float32)
-    low = thumbnail.min(axis=2).astype(np.float32)
+    high, low = (v.astype(np.float32) for v in extremes(thumbnail))
     # a scanner's black margin has no colour; what glows on black has
     black = (high < 60) & (high > 0)
     glow = (high >= 60) & (low < 60) & (high - low > 40)
@@ -73,6 +72,13 @@ def _other_look(thumbnail: np.ndarray, tissue: np.ndarray) -> str | None:
         if brown > _MUCH:
             return f"looks like immunohistochemistry: {brown:.0%} of what is stained is brown"
     return None
+
+
+def extremes(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the strongest and the weakest channel of each pixel; several times faster than max."""
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    high = np.maximum(np.maximum(red, green), blue)
+    return high, np.minimum(np.minimum(red, green), blue)
 
 
 def on_white(pixels: np.ndarray) -> Rgb:

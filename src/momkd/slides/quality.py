@@ -4,6 +4,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from momkd.slides.colour import extremes
+
 _SHARP = 20.0  # variance of the Laplacian at _SHARP_MPP; tissue in focus has 50 and more
 _SHARP_MPP = 1.0
 _PEN_SATURATION = 0.35
@@ -18,7 +20,7 @@ def share_of_pen(thumbnail: UInt8[np.ndarray, "height width 3"]) -> float:
     """
     rgb = thumbnail.astype(np.int16)
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    high, low = rgb.max(axis=2), rgb.min(axis=2)
+    high, low = extremes(rgb)
     drawn = (high - low) > _PEN_SATURATION * np.maximum(high, 1)
     cold = (green > red + 10) & (green >= blue - 40)  # green and cyan
     blue_pen = (blue > red + 80) & (green > red + 10) & (blue > 140)  # haematoxylin is darker
@@ -41,7 +43,7 @@ def share_of_folds(
     if not tissue.any():
         return 0.0
     rgb = thumbnail[tissue].astype(np.float32) / 255
-    high, low = rgb.max(axis=1), rgb.min(axis=1)
+    high, low = extremes(rgb)
     saturation = (high - low) / np.maximum(high, 1e-6)
     return float((saturation - high > _FOLD).mean())
 

@@ -16,6 +16,7 @@ from momkd.evaluation.summary import METRICS, FoldScores
 from momkd.reporting.figures import draw_calibration, draw_decision_curves, draw_roc
 from momkd.reporting.report import Comparison, Picture, Report, write_report
 from momkd.workflows.scored_cases import fold_scores
+from momkd.workflows.settings import PATH_KEYS
 
 _LIMITS = (
     "Research software, not a medical device.",
@@ -194,19 +195,17 @@ def _dropped(path: Path) -> list[dict[str, Any]]:
 def _configuration(path: Path) -> str:
     """Show the configuration with file names instead of this machine's paths."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    data = content["data"]
-    data["features"] = [Path(p).name for p in data["features"]]
-    for key in (
-        "clinical",
-        "rna",
-        "rna_samples",
-        "gene_map",
-        "gene_list",
-        "restrict_genes_to",
-        "patient_alias",
-    ):
-        data[key] = data.get(key) and Path(data[key]).name
+    for block, keys in PATH_KEYS.items():
+        for key in keys:
+            if key in content.get(block, {}):
+                content[block][key] = _file_names(content[block][key])
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _file_names(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_file_names(v) for v in value]
+    return Path(value).name if isinstance(value, str) else value
 
 
 def _provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:

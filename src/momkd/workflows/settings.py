@@ -246,12 +246,13 @@ _TABLES = (
     "slide_mpp",
     "cache_dir",
 )
-_PATH_KEYS = {"data": ("features", *_TABLES), "folds": ("file",)}
+PATH_KEYS = {"data": ("features", *_TABLES), "folds": ("file",)}
+"""Keys whose text is a path, by block."""
 
 
 def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     result = dict(content)
-    for block, keys in _PATH_KEYS.items():
+    for block, keys in PATH_KEYS.items():
         values = result.get(block)
         if isinstance(values, Mapping):
             result[block] = {k: _resolve(v, folder) if k in keys else v for k, v in values.items()}

@@ -5,26 +5,22 @@ door of feature files guards these too: links out of the file, virtual or extern
 filters and declared sizes are refused before anything is read.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from momkd.data.delimited import CASE_COLUMNS, is_blank, plain_name
-from momkd.data.layouts.hdf5_file import HDF5File, open_hdf5
-from momkd.data.layouts.material import ReadLimits
-from momkd.data.layouts.plain_file import kind_of, read_bytes
 from momkd.data.rna.gdc_samples import sample_type_of
 from momkd.data.rna.gene_names import is_ensembl, without_version
+from momkd.data.rna.h5_store import REWRITE, H5Store, open_store
 from momkd.data.rna.options import RnaOptions
 from momkd.data.rna.raw_table import Look, RawTable, shown
-from momkd.errors import DataError, IntegrityError, MomkdError, Problem
+from momkd.errors import DataError, Problem
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MODALITIES = ("rna", "rnaseq", "rna_seq", "mrna", "gex", "expression", "transcriptomics")
@@ -62,72 +58,15 @@ class AnnotatedMatrix:
         IntegrityError
             F21 to F24: links out of the file, or sizes that it cannot hold.
         """
-        with _opened(path) as file:
+        with open_store(path) as file:
             try:
                 return _read(file, options)
             except _DEFECTS as error:
                 text = " ".join(str(error).split())[:100]
-                raise DataError.of("O28", str(path), f"is damaged: {text}", _REWRITE) from None
+                raise DataError.of("O28", str(path), f"is damaged: {text}", REWRITE) from None
 
 
-_REWRITE = "write it again with AnnData or MuData"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
-    path: Path
-    door: HDF5File
-
-    @property
-    def file(self) -> h5py.File:
-        """The open file, for names and attributes."""
-        return self.door.file
-
-    def has(self, key: str) -> bool:
-        """Say whether there is such a place, without following any link."""
-        place: Any = self.file
-        for name in key.split("/"):
-            if not isinstance(place, h5py.Group) or name not in place:
-                return False
-            if not isinstance(place.get(name, getlink=True), h5py.HardLink):
-                return True  # named, and refused when read
-            place = place[name]
-        return True
-
-    def is_group(self, key: str) -> bool:
-        """Say whether a group stands there, reached by hard links alone."""
-        place: Any = self.file
-        for name in key.split("/"):
-            link = place.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                what = f"'{key}' goes through a link"
-                raise IntegrityError.of("F22", str(self.path), what, _REWRITE)
-            place = place[name]
-        return isinstance(place, h5py.Group)
-
-    def array(self, key: str) -> NDArray[Any]:
-        """Read a dataset that passes the guards."""
-        return np.asarray(self.door.dataset(key)[()])
-
-    def refuse(self, what: str, remedy: str = _REWRITE) -> MomkdError:
-        """Give the refusal of a file whose parts do not fit."""
-        return DataError.of("O28", str(self.path), what, remedy)
-
-    def keys(self, key: str) -> list[str]:
-        """Give the names in a group."""
-        return sorted(self.file[key].keys()) if self.has(key) and self.is_group(key) else []
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[_File]:
-    content = read_bytes(path)
-    if kind_of(path, content) != "hdf5":
-        raise DataError.of("F03", str(path), "not HDF5", _REWRITE)
-    with open_hdf5(path, content, ReadLimits()) as door:
-        yield _File(path=path, door=door)
-
-
-def _read(file: _File, options: RnaOptions) -> RawTable:
+def _read(file: H5Store, options: RnaOptions) -> RawTable:
     root, matrix, why = _place(file, options.rna_key)
     obs, genes = _index(file, f"{root}obs"), _index(file, f"{root}var")
     values = _matrix(file, matrix, (len(obs), len(genes)))
@@ -151,16 +90,18 @@ def _read(file: _File, options: RnaOptions) -> RawTable:
     )
 
 
-def _place(file: _File, key: str | None) -> tuple[str, str, str]:
+def _place(file: H5Store, key: str | None) -> tuple[str, str, str]:
     """Give the root of the table inside the file, its matrix, and how they were chosen."""
     if not file.has("mod"):
         matrix = key or "X"
         if not file.has(matrix):
-            found = [k for k in ("X", *(f"layers/{n}" for n in file.keys("layers"))) if file.has(k)]
+            found = [
+                k for k in ("X", *(f"layers/{n}" for n in file.names("layers"))) if file.has(k)
+            ]
             what = f"has no matrix {matrix!r} (has {shown(found) or 'none'})"
             raise file.refuse(what, "set data.rna_key")
         return "", matrix, f"RNA: matrix {matrix}"
-    names = file.keys("mod")
+    names = file.names("mod")
     fitting = [n for n in names if n.casefold() in _MODALITIES] or names
     if key is None and len(fitting) != 1:
         raise file.refuse(f"holds the modalities {shown(names)}", "set data.rna_key to one of them")
@@ -172,19 +113,19 @@ def _place(file: _File, key: str | None) -> tuple[str, str, str]:
     return f"mod/{modality}/", matrix, f"RNA: modality {modality} of {len(names)}"
 
 
-def _index(file: _File, key: str) -> list[str]:
+def _index(file: H5Store, key: str) -> list[str]:
     if not file.has(key) or not file.is_group(key):
         raise file.refuse(f"'{key}' is no table as AnnData 0.7 and later write it")
-    name = file.file[key].attrs.get("_index", "_index")
+    name = file.attributes(key).get("_index", "_index")
     name = name.decode() if isinstance(name, bytes) else str(name)
     return [text.strip() for text in _column(file, f"{key}/{name}")]
 
 
-def _columns(file: _File, key: str) -> list[str]:
-    return [name for name in file.keys(key) if not name.startswith("__")]
+def _columns(file: H5Store, key: str) -> list[str]:
+    return [name for name in file.names(key) if not name.startswith("__")]
 
 
-def _column(file: _File, key: str) -> list[str]:
+def _column(file: H5Store, key: str) -> list[str]:
     """Read a column as text; categories are written out."""
     if file.has(key) and file.is_group(key):
         categories = _column(file, f"{key}/categories")
@@ -200,7 +141,7 @@ def _column(file: _File, key: str) -> list[str]:
     return [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in values.tolist()]
 
 
-def _matrix(file: _File, key: str, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _matrix(file: H5Store, key: str, shape: tuple[int, int]) -> NDArray[np.float32]:
     if 4 * shape[0] * shape[1] > _MOST_BYTES:
         raise file.refuse(
             f"{shape[0]:,} x {shape[1]:,} values are too many", "keep cases, not cells"
@@ -211,7 +152,7 @@ def _matrix(file: _File, key: str, shape: tuple[int, int]) -> NDArray[np.float32
         if values.shape != shape:
             raise file.refuse(f"'{key}' has shape {values.shape}, obs and var say {shape}")
         return values.astype(np.float32)
-    attributes = file.file[key].attrs
+    attributes = file.attributes(key)
     kind = attributes.get("encoding-type", attributes.get("h5sparse_format", ""))
     kind = (kind.decode() if isinstance(kind, bytes) else str(kind)).removesuffix("_matrix")
     stated = attributes.get("shape", attributes.get("h5sparse_shape", ()))
@@ -238,14 +179,14 @@ def _matrix(file: _File, key: str, shape: tuple[int, int]) -> NDArray[np.float32
     return dense
 
 
-def _require_numbers(file: _File, key: str, values: NDArray[Any]) -> None:
+def _require_numbers(file: H5Store, key: str, values: NDArray[Any]) -> None:
     if values.dtype.kind not in "fiu":
         raise file.refuse(f"'{key}' is {values.dtype}, wanted numbers")
     if values.dtype.kind == "f" and np.isinf(values).any():
         raise DataError.of("O17", str(file.path), f"'{key}' holds infinite values", "mend it")
 
 
-def _log_base(file: _File, key: str) -> float:
+def _log_base(file: H5Store, key: str) -> float:
     """Give what a logarithm has to be divided by to be one to base 2; scanpy's is natural."""
     base = file.array(f"{key}/base") if file.has(f"{key}/base") else np.array(np.e)
     number = float(base) if base.dtype.kind in "fiu" and base.ndim == 0 else np.e
@@ -255,11 +196,11 @@ def _log_base(file: _File, key: str) -> float:
 
 
 def _samples(
-    file: _File, key: str, index: Sequence[str], notes: list[str]
+    file: H5Store, key: str, index: Sequence[str], notes: list[str]
 ) -> tuple[list[str], dict[str, tuple[str, str | None]]]:
     """Give ids, and the case and type of those that columns of ``obs`` explain."""
     names = {plain_name(n): n for n in _columns(file, key)}
-    own = str(file.file[key].attrs.get("_index", "_index"))
+    own = str(file.attributes(key).get("_index", "_index"))
     case = next((names[plain_name(n)] for n in CASE_COLUMNS if plain_name(n) in names), None)
     kind = next((names[plain_name(n)] for n in _TYPES if plain_name(n) in names), None)
     if case is None or case == own:
@@ -277,7 +218,7 @@ def _samples(
     return list(index), known
 
 
-def _symbols(file: _File, key: str, genes: Sequence[str], notes: list[str]) -> dict[str, str]:
+def _symbols(file: H5Store, key: str, genes: Sequence[str], notes: list[str]) -> dict[str, str]:
     """Give the symbols that ``var`` holds beside Ensembl ids."""
     name = next((n for n in _SYMBOLS if n in _columns(file, key)), None)
     if name is None or not any(map(is_ensembl, genes)):

@@ -87,23 +87,31 @@ class NumberReader:
 def quick_numbers(
     content: bytes, delimiter: bytes, n_cells: int
 ) -> Float32[np.ndarray, " n"] | None:
-    """Read many cells at once; None where any needs a closer look, or their number is another.
+    """Read many cells at once; None where any needs a closer look, or their number is another."""
+    text = np.frombuffer(content + delimiter, np.uint8)
+    ends = np.flatnonzero(text == delimiter[0])
+    if len(ends) != n_cells:
+        return None
+    return numbers_between(text, np.concatenate([[0], ends[:-1] + 1]), ends)
+
+
+def numbers_between(
+    text: UInt8[np.ndarray, " n_bytes"],
+    starts: Int64[np.ndarray, " n"],
+    ends: Int64[np.ndarray, " n"],
+) -> Float32[np.ndarray, " n"] | None:
+    """Read the cells between these bytes of a text; None where any needs a closer look.
 
     The answer is that of :meth:`NumberReader.read`. Up to 15 digits are an integer, exact as a
     double, over a power of ten, exact too: their quotient is the double nearest to the decimal
     number. Longer numbers and those with an exponent are converted one by one.
     """
-    text = np.frombuffer(content + delimiter, np.uint8)
-    ends = np.flatnonzero(text == delimiter[0])
-    if len(ends) != n_cells:
-        return None
-    starts = np.concatenate([[0], ends[:-1] + 1])
     first = text[np.minimum(starts, len(text) - 1)]
     signed = (first == _MINUS) | (first == _PLUS)
     digits, odd = _decimal(text, starts + signed, ends)
     values = np.where(first == _MINUS, -digits, digits)
     for i in np.flatnonzero(odd).tolist():
-        values[i] = _number(content[starts[i] : ends[i]].decode("latin-1"))
+        values[i] = _number(text[starts[i] : ends[i]].tobytes().decode("latin-1"))
     return None if np.isnan(values).any() else values.astype(np.float32)
 
 

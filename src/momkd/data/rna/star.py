@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from momkd.data.delimited import open_table
 from momkd.data.rna.gdc_samples import SampleSheet, describe, find_sample_sheet
 from momkd.data.rna.gene_names import without_version
-from momkd.data.rna.number_cells import NumberReader, quick_numbers
+from momkd.data.rna.number_cells import NumberReader, numbers_between
 from momkd.data.rna.options import RnaOptions
 from momkd.data.rna.raw_table import Look, RawTable, shown
 from momkd.data.rna.wide_table import is_summary
@@ -21,6 +21,7 @@ from momkd.errors import DataError, MomkdError, Problem, Problems
 
 _HEADER = ("gene_id", "gene_name", "gene_type", "unstranded")
 _HEAD_BYTES = 2048
+_TAB, _NEWLINE = ord("\t"), ord("\n")
 _COLUMNS = {"tpm": "tpm_unstranded", "counts": "unstranded"}
 
 
@@ -123,7 +124,8 @@ class _StarReader:
         self.symbols: dict[str, str] = {}
         self.summary: list[str] = []
         self.genes: list[str] = []
-        self._ids: list[bytes] = []
+        self._ids = np.zeros(0, dtype="S1")
+        self._is_gene = np.zeros(0, dtype=bool)
         self._cells: list[NumberReader] = []
         self._read_first(first)
 
@@ -139,9 +141,10 @@ class _StarReader:
     def _read_first(self, path: Path) -> None:
         table = open_table(path)
         _place(path, table.columns, self.column)
+        names: list[str] = []
         for _, row in table.rows():
             name, symbol = row[0].strip(), row[1].strip()
-            self._ids.append(row[0].encode())
+            names.append(name)
             if is_summary(name):
                 self.summary.append(name)
                 continue
@@ -150,6 +153,8 @@ class _StarReader:
                 self.symbols[without_version(name)] = symbol
         if not self.genes:
             raise DataError.of("O16", str(path), "holds no gene", "download it again")
+        self._ids = np.array([n.encode() for n in names])
+        self._is_gene = np.array([not is_summary(n) for n in names])
 
     def _read_quickly(self, path: Path) -> NDArray[np.float32] | None:
         """Read a file whose every line is as long as its header; None for any other."""
@@ -162,17 +167,32 @@ class _StarReader:
         if found is None or b'"' in content or b"\r" in content or not content.isascii():
             return None
         columns = tuple(found[1].decode("ascii").split("\t"))
-        at, n = _place(path, columns, self.column), len(columns)
-        body = content[found.end() :].removesuffix(b"\n")
-        cells = body.replace(b"\n", b"\t").split(b"\t")
-        if body.count(b"\n") + 1 != len(self._ids) or cells[::n] != self._ids:
+        at, n_rows = _place(path, columns, self.column), len(self._ids)
+        body = content[found.end() :]
+        text = np.frombuffer(body if body.endswith(b"\n") else body + b"\n", np.uint8)
+        marks = np.flatnonzero((text == _TAB) | (text == _NEWLINE))
+        if len(marks) != n_rows * len(columns):
             return None
-        n_first = len(self.summary)
-        if len(cells) != n * len(self._ids) or not all(
-            map(is_summary, _text(cells[: n * n_first : n]))
-        ):
+        starts = np.concatenate([[0], marks[:-1] + 1]).reshape(n_rows, -1)
+        ends = marks.reshape(n_rows, -1)
+        if (text[ends[:, -1]] != _NEWLINE).any() or (text[ends[:, :-1]] != _TAB).any():
             return None
-        return quick_numbers(b",".join(cells[at::n][n_first:]), b",", len(self.genes))
+        if not self._same_ids(text, starts[:, 0], ends[:, 0]):
+            return None
+        return numbers_between(text, starts[self._is_gene, at], ends[self._is_gene, at])
+
+    def _same_ids(
+        self, text: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> bool:
+        """Say whether the rows are those of the first file, in its order."""
+        width = self._ids.itemsize
+        if int((ends - starts).max()) > width:
+            return False
+        letters = np.arange(width)
+        places = np.minimum(starts[:, None] + letters, len(text) - 1)
+        inside = letters < (ends - starts)[:, None]
+        known = self._ids.view(np.uint8).reshape(len(self._ids), width)
+        return bool((np.where(inside, text[places], 0) == known).all())
 
     def _read_row_by_row(self, path: Path) -> NDArray[np.float32]:
         table = open_table(path)
@@ -204,7 +224,3 @@ def _place(path: Path, columns: tuple[str, ...], name: str) -> int:
     what = f"has no column {name} (has {shown(list(columns), 4)})"
     remedy = "give files of the STAR pipeline, data release 32 or later"
     raise DataError.of("O16", str(path), what, remedy)
-
-
-def _text(cells: list[bytes]) -> list[str]:
-    return [cell.decode("ascii") for cell in cells]
