@@ -77,9 +77,8 @@ def test_a_packed_cohort_trains_and_is_a_source_itself(cohort: Path, tmp_path: P
     assert packed.code == 0, packed.err
     assert "float16" in packed.out
     folder = cohort / "momkd.packed"
-    again = momkd("pack", "-c", config)
     n_slides = len(list(folder.glob("*.pack")))
-    assert f"{n_slides} kept" in again.out
+    assert f"{n_slides} new" in packed.out
     run = tmp_path / "run"
     trained = momkd("crossval", "-c", config, "-o", run, "--model", "mean_logistic")
     assert trained.code == 0, trained.err
@@ -90,12 +89,9 @@ def test_a_packed_cohort_trains_and_is_a_source_itself(cohort: Path, tmp_path: P
     (run / "mean_logistic" / "seed-0" / "fold-0" / "done.json").unlink()
     resumed = momkd("crossval", "-c", config, "-o", run, "--model", "mean_logistic")
     refused(resumed, 2, "[T14]", "packed, float16", "packed, float32")
-    inspected = momkd("inspect", next(folder.glob("*.pack")))
-    assert "layout: packed" in inspected.out, inspected.err
     answer = momkd("predict", "--model", run, folder, "-o", tmp_path / "p.csv")
     assert answer.code == 0, answer.err
     assert len(pd.read_csv(tmp_path / "p.csv")) == n_slides
-    refused(momkd("pack", "-c", config, "--precision", "int8"), 2, "[G04]", "float16 or float32")
 
 
 def test_a_cohort_of_stamp_files_trains_on_their_graph(cohort: Path, tmp_path: Path) -> None:
@@ -109,9 +105,6 @@ def test_a_cohort_of_stamp_files_trains_on_their_graph(cohort: Path, tmp_path: P
     (cohort / "mpp.csv").write_text("\n".join(resolutions))
     config = cohort / "momkd.yaml"
     data = ("--set", f"data.features={features}")
-    checked = momkd("check", "-c", config, *data)
-    assert checked.code == 0, checked.err
-    assert "not in level-0 px" in checked.out
     placed = momkd("check", "-c", config, *data, "--set", f"data.slide_mpp={cohort / 'mpp.csv'}")
     assert placed.code == 0, placed.err
     assert "not in level-0 px" not in placed.out

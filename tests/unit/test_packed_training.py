@@ -8,9 +8,11 @@ import yaml
 
 from momkd.data.folds import hold_out
 from momkd.data.packed_cache import PackedCache
+from momkd.errors import ConfigError
 from momkd.simulation import SimulationOptions, simulate, write_cohort
 from momkd.workflows.audit import audit_cohort
 from momkd.workflows.fold_job import FoldJob, embeddings_used, run_fold
+from momkd.workflows.pack import pack
 from momkd.workflows.settings import Settings, load_settings, packed_folder
 
 CONFIG = {
@@ -79,3 +81,8 @@ def test_the_folder_beside_the_configuration_is_used_if_it_exists(cohort: Path) 
     assert load_settings([config, recipe]).data.cache_dir == place
     assert load_settings([config], ["data.cache_dir=null"]).data.cache_dir is None
     place.rmdir()
+
+
+def test_another_precision_is_wrong_usage(cohort: Path) -> None:
+    with pytest.raises(ConfigError, match=r"G04.*int8.*float16 or float32"):
+        pack(cohort / "momkd.yaml", precision="int8")

@@ -88,7 +88,7 @@ def show_metrics(folder: Path) -> None:
     typer.echo(f"report: {folder / 'report.html'}")
 
 
-def show_comparison(report: ComparisonReport) -> None:
+def show_comparison(report: "ComparisonReport") -> None:
     """Print a comparison: its table, what the columns are, and what may be claimed."""
     typer.echo(make_table(report.rows))
     for line in report.about:
