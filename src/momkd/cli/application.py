@@ -35,11 +35,21 @@ Set = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(help="Processes; default fits cores and memory.")]
 ModelName = Annotated[
-    str | None, typer.Option("--model", help="momkd, momkd:code,abmil or all; default: config.")
+    str | None,
+    typer.Option("--model", help="momkd,momkd:code,momkd+shuffled,abmil or all; default: config."),
+]
+SitePreserved = Annotated[
+    bool, typer.Option("--site-preserved", help="No site in training and test of a fold.")
+]
+PairedOnly = Annotated[
+    bool, typer.Option("--paired-only", help="Leave out cases that lack slide or RNA.")
 ]
 Mpp = Annotated[float | None, typer.Option(help="um per level-0 pixel, for slides without.")]
 MppFromPower = Annotated[
     bool, typer.Option("--mpp-from-power", help="Estimate it from the objective; recorded.")
+]
+CoordsDir = Annotated[
+    Path | None, typer.Option(help="Folder of tile corners, where features lie apart from them.")
 ]
 MaxSkip = Annotated[float, typer.Option(help="Share of slides that may be left out.")]
 

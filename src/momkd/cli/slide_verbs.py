@@ -1,61 +1,83 @@
 """Verbs that start from slides, or from what was stored of them."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from momkd.cli.application import MaxSkip, Mpp, MppFromPower, app
+from momkd.cli.application import CoordsDir, MaxSkip, Mpp, MppFromPower, app
+from momkd.slides.encoders.table import DEFAULT_ENCODER, ENCODERS
+
+
+class Stain(Enum):
+    """What a slide must look like."""
+
+    he = "he"
+    any = "any"
 
 
 @app.command()
 def extract(
     slides: Annotated[list[Path], typer.Argument(help="Slides, or folders of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of feature files.")],
-    encoder: Annotated[str, typer.Option(help="momkd extract --help lists them.")] = (
-        "efficientnet-lite0"
-    ),
-    weights: Annotated[Path | None, typer.Option(help="File of the encoder's weights.")] = None,
-    tile_px: Annotated[int, typer.Option(help="Side of a tile in pixels of its view.")] = 896,
+    encoder: Annotated[str, typer.Option(help=f"One of {', '.join(ENCODERS)}.")] = DEFAULT_ENCODER,
+    weights: Annotated[
+        Path | None, typer.Option(help="File of its weights; else its package, or the Hub.")
+    ] = None,
+    tile_px: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of a tile in pixels of its view: 896 (default), 512, 256 or other."
+        ),
+    ] = None,
     tile_um: Annotated[float | None, typer.Option(help="The same in um, instead.")] = None,
-    view_mpp: Annotated[float, typer.Option(help="um per pixel of the view; 0.5 is 20x.")] = 0.5,
+    view_mpp: Annotated[
+        float | None, typer.Option(help="um per pixel of the view; 0.5 (default) is 20x.")
+    ] = None,
     min_tissue: Annotated[float, typer.Option(help="Least share of tissue in a tile.")] = 0.1,
     tissue: Annotated[
         Path | None, typer.Option(help="Mask: GeoJSON, picture, or a folder of them.")
     ] = None,
     mpp: Mpp = None,
     mpp_from_power: MppFromPower = False,
-    scene: Annotated[int | None, typer.Option(help="Of a file with several, from 0.")] = None,
-    any_stain: Annotated[bool, typer.Option("--any-stain", help="Let grey slides pass.")] = False,
+    scene: Annotated[
+        int | None, typer.Option(help="Of a file with several scenes or planes, from 0.")
+    ] = None,
+    stain: Annotated[
+        Stain, typer.Option(help="any lets pass what does not look like H&E.")
+    ] = Stain.he,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Tiles a step.")] = 32,
+    workers: Annotated[int, typer.Option(min=1, help="Slides read side by side.")] = 1,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Digest every slide, unchanged in size and time or not."),
+    ] = False,
     max_skip: MaxSkip = 0.0,
 ) -> None:
-    """Cut slides into tiles on tissue and embed them: one feature file a slide."""
-    from momkd.config import parse_options
+    """Cut slides into tiles on tissue and embed them: one feature file a slide.
+
+    What is done is skipped, by digest; after an interruption the same command goes on.
+    """
     from momkd.slides.reader import SlideRules
     from momkd.slides.tiling import TilingOptions
     from momkd.workflows.extract import extract as run
 
-    side_px = tile_px if tile_um is None else round(tile_um / view_mpp)
-    cut = {"tile_px": side_px, "mpp": view_mpp, "min_tissue": min_tissue}
     result = run(
         slides,
         output,
         encoder=encoder,
         weights=weights,
-        tiling=parse_options(TilingOptions, cut, "command line"),
-        rules=SlideRules(
-            mpp=mpp,
-            mpp_from_power=mpp_from_power,
-            scene=scene,
-            stain="any" if any_stain else "he",
-        ),
+        tiling=TilingOptions.from_sides(tile_px, tile_um, view_mpp, min_tissue),
+        rules=SlideRules(mpp=mpp, mpp_from_power=mpp_from_power, scene=scene, stain=stain.value),
         tissue=tissue,
         device=device,
         precision="bfloat16" if bf16 else "float32",
         batch_size=batch_size,
+        workers=workers,
+        verify=verify,
         max_skip=max_skip,
     )
     typer.echo(f"wrote {output}: {len(result.files)} slides, {result.n_made} made now")
@@ -75,6 +97,7 @@ def predict(
     drop_nonfinite: Annotated[
         bool, typer.Option("--drop-nonfinite", help="Leave out rows with NaN or infinite values.")
     ] = False,
+    coords_dir: CoordsDir = None,
     features: Annotated[
         Path | None, typer.Option(help="Folder where features of slides are kept.")
     ] = None,
@@ -106,6 +129,7 @@ def predict(
         attention=attention,
         feature_key=feature_key,
         drop_nonfinite=drop_nonfinite,
+        coords=coords_dir,
         slides=SlideRules(mpp=mpp, mpp_from_power=mpp_from_power),
         weights=weights,
         device=device,

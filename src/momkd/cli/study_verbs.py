@@ -34,6 +34,43 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="They are tables: case_id, y_true, prob_*, fold.")
+    ] = False,
+    method: Annotated[
+        str | None, typer.Option(help="The model named beforehand; default momkd, or the first.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="auroc, auprc, brier, ...")] = "auroc",
+    model: Annotated[str | None, typer.Option(help="a,b,c: only these; default all.")] = None,
+    rope: Annotated[float, typer.Option(help="Differences below it do not matter.")] = 0.01,
+    show_naive: Annotated[
+        bool, typer.Option("--show-naive", help="The uncorrected test beside, as a warning.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; default the first run.")
+    ] = None,
+) -> None:
+    """Test one model against the others on the same cases, and say what may be claimed."""
+    from momkd.workflows.compare import compare as run
+    from momkd.workflows.tables import show_comparison
+
+    show_comparison(
+        run(
+            *paths,
+            predictions=predictions,
+            method=method,
+            metric=metric,
+            models=model,
+            rope=rope,
+            show_naive=show_naive,
+            output=output,
+        )
+    )
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("demo-run"),
     cases: Annotated[int, typer.Option(help="Simulated cases to train on.")] = 120,

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 from scipy import ndimage
 
 from momkd.errors import DataError
+from momkd.slides.colour import extremes
 
 _MIN_PIECE_UM2 = 40_000.0  # smaller pieces are dust
 _MAX_HOLE_UM2 = 160_000.0  # smaller holes are lumina and fat, part of the tissue
@@ -49,8 +50,7 @@ def find_tissue(thumbnail: UInt8[np.ndarray, "height width 3"], um_per_pixel: fl
     Black (pen, borders) and white are never tissue. On a slide without contrast, where Otsu would
     split the glass itself, a floor on saturation keeps the mask empty.
     """
-    rgb = thumbnail.astype(np.float32) / 255
-    high, low = rgb.max(axis=2), rgb.min(axis=2)
+    high, low = (v.astype(np.float32) / 255 for v in extremes(thumbnail))
     saturation = (high - low) / np.maximum(high, 1e-6)
     size = 3 if min(saturation.shape) >= 3 else 1
     saturation = ndimage.median_filter(saturation, size=size)

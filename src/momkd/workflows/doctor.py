@@ -11,7 +11,10 @@ from pathlib import Path
 import momkd
 
 _CORE = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "h5py", "safetensors", "pydantic")
-_EXTRAS = {"xgb": ("xgboost", "genes selected by XGBoost importance, as published")}
+_EXTRAS = {
+    "xgb": ("xgboost", "genes selected by XGBoost importance, as published"),
+    "excel": ("openpyxl", "clinical tables as .xlsx workbooks"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """``momkd heatmap``: pictures and QuPath polygons from stored scores; nothing is computed again."""
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def heatmap(
     ------
     DataError
         P09 no attention file; P18 a file that holds no scores and places; S16 tiles that lie
-        beyond the slide.
+        beyond the slide, or a thumbnail of another slide.
     """
     files: list[tuple[Path, Path]] = []
     for root in map(Path, inputs):
@@ -63,7 +64,7 @@ def _draw(path: Path, folder: Path, thumbnails: Path | None) -> Path:
     picture = None if thumbnails is None else thumbnails / f"{grid.slide_id}.jpg"
     if picture is not None and picture.exists() and grid.width_px0 is not None:
         _require_within(path, grid)
-        thumbnail = np.asarray(Image.open(picture).convert("RGB"))
+        thumbnail = _read_thumbnail(picture, path, grid)
         figure = draw_over_slide(grid, attention, thumbnail, title=title)
     else:
         figure = draw_attention(grid, attention, title=title)
@@ -86,6 +87,32 @@ def _require_within(path: Path, grid: TileGrid) -> None:
         what = f"tiles reach ({far[0]}, {far[1]}), the slide ends at "
         what += f"({grid.width_px0}, {grid.height_px0})"
         raise DataError.of("S16", str(path), what, "give the thumbnails of these slides")
+
+
+def _read_thumbnail(picture: Path, scores: Path, grid: TileGrid) -> np.ndarray:
+    """Read a picture of the slide that scores are of, by what it says of itself, or its form."""
+    assert grid.width_px0 is not None
+    assert grid.height_px0 is not None
+    with Image.open(picture) as image:
+        told = _told_size(image.info.get("comment", b""))
+        size = told or (image.width, image.height)
+        pixels = np.asarray(image.convert("RGB"))
+    wanted = (grid.width_px0, grid.height_px0)
+    same = told == wanted if told else abs(size[0] * wanted[1] / (size[1] * wanted[0]) - 1) < 0.02
+    if not same:
+        what = f"is of a slide of {wanted[0]} x {wanted[1]} px, {picture.name} of one of "
+        what += f"{size[0]} x {size[1]}" if told else "other proportions"
+        raise DataError.of("S16", str(scores), what, "give the thumbnails of these slides")
+    return pixels
+
+
+def _told_size(comment: Any) -> tuple[int, int] | None:
+    """Give the size of the slide that a thumbnail of ``momkd extract`` states."""
+    try:
+        facts = json.loads(comment)
+        return int(facts["width_px0"]), int(facts["height_px0"])
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _read(path: Path) -> tuple[TileGrid, np.ndarray, str]:

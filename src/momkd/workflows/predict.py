@@ -14,7 +14,7 @@ import pandas as pd
 
 from momkd.data.barcodes import case_of
 from momkd.data.features import examine_files, find_feature_files, read_bag
-from momkd.data.hdf5 import ReadRules
+from momkd.data.layouts.material import ReadRules
 from momkd.errors import DataError, IntegrityError, ModelError, Problem, TooManyDroppedError
 from momkd.predictor import Ensemble, EnsemblePrediction, load_predictor
 from momkd.storage import write_atomically, write_text
@@ -25,6 +25,9 @@ from momkd.workflows.predict_pixels import EmbeddedSlides, embed_slides, part_in
 
 if TYPE_CHECKING:
     from momkd.slides.reader import SlideRules
+
+
+_FAR_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,7 @@ def predict(
     attention: Path | str | None = None,
     feature_key: str | None = None,
     drop_nonfinite: bool = False,
+    coords: Path | str | None = None,
     slides: "SlideRules | None" = None,
     weights: Path | str | None = None,
     device: str = "cpu",
@@ -82,6 +86,8 @@ def predict(
         Dataset of the embeddings, instead of the layout's own.
     drop_nonfinite
         Leave out rows with NaN or infinite values, and say so, instead of refusing the file.
+    coords
+        Folder of the files of tile corners, where features lie apart from them.
     slides, weights, device
         How slides are opened, the encoder's weights, and where it runs.
     features
@@ -122,12 +128,20 @@ def predict(
             heatmaps = _beside(output, "heatmaps")
     problems = list(made.problems)
     given += made.files
-    files, more = find_feature_files(given)
-    problems += more
+    found = find_feature_files(given)
+    files = found.files
+    problems += [*found.problems, *found.skipped]
+    for note in found.notes:
+        say(note)
     if not files and not problems:
         what = "neither a slide nor a feature file among the inputs"
         raise DataError.of("P09", "inputs", what, "name slides, .h5 files or a folder of these")
-    rules = ReadRules(feature_key=feature_key, drop_nonfinite=drop_nonfinite)
+    rules = ReadRules(
+        feature_key=feature_key,
+        drop_nonfinite=drop_nonfinite,
+        coords_dir=None if coords is None else Path(coords),
+        mpp0=None if slides is None else slides.mpp,
+    )
     case_map = None if cases is None else _read_cases(Path(cases))
     with count_files("examining feature files") as counter:
         counter.start(len(files))
@@ -154,6 +168,7 @@ def predict(
         if heatmaps is not None:
             heatmap([kept], heatmaps, thumbnails=extracted / "thumbnails")
     _tell_seen(table)
+    _tell_labels(table, ensembles)
     if len(problems) > max_skip * (len(problems) + len(examined.slides)):
         n_all = len(problems) + len(examined.slides)
         what = f"{len(problems)} of {n_all} were left out, allowed {max_skip:.0%}"
@@ -197,7 +212,11 @@ def load_ensembles(model: Path, only: str | None = None) -> dict[str, Ensemble]:
     except (OSError, ValueError):
         what = "neither a run (run.json) nor a predictor (config.json)"
         raise DataError.of("P13", str(model), what, "give what crossval or train wrote") from None
-    names = run["models"] if only is None else [only]
+    unserved = run.get("not_served", ())
+    names = [n for n in run["models"] if n not in unserved] if only is None else [only]
+    if only in unserved:
+        what = f"{only} reads a table and is no predictor of slides"
+        raise ModelError.of("P15", str(model), what, "choose a model of slides")
     if unknown := [n for n in names if n not in run["models"]]:
         what = f"has no model {unknown[0]!r}, only {', '.join(run['models'])}"
         raise ModelError.of("P15", str(model), what, "choose one of these")
@@ -275,6 +294,7 @@ def _slide_row(one: _Scored) -> dict[str, Any]:
     row["y_pred"] = int(prediction.probabilities[1] >= threshold)
     row["threshold"] = threshold
     row["seen_in_training"] = one.ensemble.has_seen(one.slide.sha256)
+    row["out_of_range"] = prediction.out_of_range
     row["flags"] = "; ".join(one.flags)
     return row
 
@@ -287,7 +307,7 @@ def _write_attention(folder: Path, one: _Scored) -> None:
             grid = one.answer.prediction.grid
             if grid is not None:
                 coords = file.create_dataset("coords_px0", data=grid.coords_px0)
-                for key in ("tile_px0", "tile_px", "mpp", "width_px0", "height_px0"):
+                for key in ("tile_px0", "tile_px", "mpp", "width_px0", "height_px0", "is_level0"):
                     value = getattr(grid, key)
                     if value is not None:
                         coords.attrs[key] = value
@@ -308,6 +328,25 @@ def _tell_seen(table: pd.DataFrame) -> None:
             f"{n_seen} of {n_slides} slides taught these models: their probabilities are not "
             "estimates of accuracy; the run's predictions.csv holds the out-of-fold ones"
         )
+
+
+def _tell_labels(table: pd.DataFrame, ensembles: Mapping[str, Ensemble]) -> None:
+    """Say what goes with the label, and how many positives are expected where others were taught.
+
+    The mean probability is what the share of positives should be if calibration carries over (L11).
+    """
+    for note in dict.fromkeys(n for e in ensembles.values() for n in e.card.target_notes):
+        say(note)
+    positive = next(c for c in reversed(table.columns) if c.startswith("prob_"))
+    for name, ensemble in ensembles.items():
+        taught = ensemble.positive_share
+        part = table.loc[table["model"] == name]
+        expected = float(part.groupby("case_id")[positive].mean().mean())
+        if taught is not None and abs(expected - taught) > _FAR_SHARE:
+            say(
+                f"{name}: {expected:.0%} positive expected here, {taught:.0%} where it was taught; "
+                "thresholds are as chosen there and were not fitted again"
+            )
 
 
 def _read_cases(path: Path) -> "_CaseMap":
