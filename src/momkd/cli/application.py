@@ -3,6 +3,7 @@
 Heavy imports stand inside the commands, so that ``--help`` is instant.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,8 @@ def _refuse(error: MomkdError) -> int:
 
 def main() -> None:
     """Run the command line; every refusal is one line a fault and an exit code of the design."""
+    # waiting threads sleep: where others use the cores too, spinning costs ten times the work
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported, later
     try:
         code = app(standalone_mode=False)
     except typer.Exit as done:
