@@ -73,9 +73,9 @@ def compare(
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("demo-run"),
-    cases: Annotated[int, typer.Option(help="Simulated cases to train on.")] = 120,
+    cases: Annotated[int, typer.Option(help="Simulated cases to train on.")] = 100,
     new: Annotated[int, typer.Option(help="Simulated new patients to predict.")] = 60,
-    grid: Annotated[int, typer.Option(help="Tiles along a side of a simulated slide.")] = 8,
+    grid: Annotated[int, typer.Option(help="Tiles along a side of a simulated slide.")] = 7,
     from_: Annotated[
         Start, typer.Option("--from", help="slides: painted; features: simulated, quicker.")
     ] = Start.slides,

@@ -56,9 +56,9 @@ class DemoReport:
 def demo(
     output: Path | str = "demo-run",
     *,
-    n_cases: int = 120,
+    n_cases: int = 100,
     n_new: int = 60,
-    grid_side: int = 8,
+    grid_side: int = 7,
     seed: int = 0,
     source: Source = "slides",
     set_: Sequence[str] = (),
