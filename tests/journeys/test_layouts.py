@@ -52,12 +52,18 @@ def test_every_layout_gives_the_same_probability(
     write_stamp(folder / "stamp.h5", slide)
     write_wsidata(folder / "wsidata.zarr", slide)
     write_npy_pair(folder / "npy", "npy", slide)
-    write_npy_folders(folder / "torchmil", "torchmil", slide)
+    # as halves: the very bytes of another file would be refused as a duplicate
+    half = replace(slide, embeddings=slide.embeddings.astype(np.float16))
+    write_npy_folders(folder / "torchmil", "torchmil", half)
     # the same slide scanned at half the resolution
     coarse = replace(slide, coords=slide.coords // 2, tile_px0=slide.tile_px, mpp0=0.5)
     write_trident(folder / "coarse.h5", coarse)
+    names = ["trident", "published", "clam", "pt", "stamp", "wsidata", "npy", "torchmil", "coarse"]
+    one_case = "".join(f"{name},patient\n" for name in names)
+    (tmp_path / "cases.csv").write_text("slide_id,case_id\n" + one_case)
     answer = momkd(
         *("predict", "--model", finished_run, folder, folder / "trident.h5"),
+        *("--cases", tmp_path / "cases.csv"),
         *("-o", tmp_path / "p.csv", "--mpp", slide.mpp0, "--attention", tmp_path / "attention"),
     )
     assert answer.code == 0, answer.err
@@ -65,8 +71,11 @@ def test_every_layout_gives_the_same_probability(
     table = pd.read_csv(tmp_path / "p.csv")
     names = ["trident", "published", "clam", "pt", "stamp", "wsidata", "npy", "torchmil", "coarse"]
     assert sorted(set(table["slide_id"])) == sorted(names)
-    for _, rows in table.groupby("model"):
+    cases = pd.read_csv(tmp_path / "p_cases.csv").set_index("model")
+    assert (cases["n_slides"] == len(names)).all()
+    for model, rows in table.groupby("model"):
         assert rows["prob_positive"].max() - rows["prob_positive"].min() <= 1e-6
+        assert abs(cases.loc[model, "prob_positive"] - rows["prob_positive"].mean()) <= 1e-9
     assert set(table["out_of_range"]) == {False}
     assert table["flags"].str.contains("encoder weights unverified").any()
 
@@ -91,7 +100,9 @@ def test_a_packed_cohort_trains_and_is_a_source_itself(cohort: Path, tmp_path: P
     refused(resumed, 2, "[T14]", "packed, float16", "packed, float32")
     answer = momkd("predict", "--model", run, folder, "-o", tmp_path / "p.csv")
     assert answer.code == 0, answer.err
-    assert len(pd.read_csv(tmp_path / "p.csv")) == n_slides
+    table = pd.read_csv(tmp_path / "p.csv")
+    assert len(table) == n_slides
+    assert table["seen_in_training"].all(), "a packed slide is not known for its source"
 
 
 def test_a_cohort_of_stamp_files_trains_on_their_graph(cohort: Path, tmp_path: Path) -> None:

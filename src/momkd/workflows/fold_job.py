@@ -320,7 +320,7 @@ def _decide(
         thresholds={name: t.value for name, t in thresholds.items()},
         threshold_rule=THRESHOLD_RULE,
         target_notes=target_notes(settings.data.target),
-        seen_slides=tuple(sorted(cohort.slides[s].sha256 for s in seen)),
+        seen_slides=tuple(sorted(cohort.slides[s].content_sha256 for s in seen)),
         provenance={
             "cohort": cohort_digest(cohort),
             "seed": job.seed,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 
+from momkd.data.layouts.material import SUFFIXES
 from momkd.errors import ModelError, Problem
 from momkd.serving.card import Card
 from momkd.slides.formats import SLIDE_SUFFIXES
@@ -37,7 +38,8 @@ class EmbeddedSlides:
 def part_inputs(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Part slides from feature files, by their names; a slide named twice is taken once.
 
-    A folder counts as slides if it holds some and no ``.h5``: feature folders hold pictures too.
+    A folder counts as slides if it holds some and no feature file: feature folders hold pictures
+    too.
 
     Returns
     -------
@@ -114,9 +116,10 @@ def embed_slides(
 def _holds_slides(path: Path) -> bool:
     if not path.is_dir():
         return path.suffix.lower() in SLIDE_SUFFIXES
-    if any(path.rglob("*.h5")):
+    if path.suffix.lower() in SUFFIXES:
         return False
-    return any(p.suffix.lower() in SLIDE_SUFFIXES for p in path.rglob("*"))
+    suffixes = {p.suffix.lower() for p in path.rglob("*")}
+    return not suffixes.intersection(SUFFIXES) and bool(suffixes.intersection(SLIDE_SUFFIXES))
 
 
 def _one_view(cards: Sequence[Card]) -> tuple[str, int, float]:
