@@ -76,13 +76,13 @@ class TestAliases:
         renamed, dropped = rename_rows(rna, aliases)
         assert dict(zip(renamed.case_ids, renamed.values[:, 0], strict=True)) == {"A": 3, "Y": 2}
         assert [(d.id, d.case_id, d.code) for d in dropped] == [("B", "A", "K12")]
-        found = match(clinical, ["a", "b", "z"], {}, renamed.case_ids, aliases)
+        found = match(clinical, ["a", "b", "z"], {}, renamed.case_ids, aliases=aliases)
         assert {c.case_id: c.slide_ids for c in found.cases} == {"A": ("a", "b"), "Y": ("z",)}
 
     def test_slides_matched_by_name_find_their_patient(self) -> None:
         clinical = replace(table(row("TCGA-AA-0001")), names_slides=False)
         slides = ["TCGA-AA-0001-01Z-00-DX1", "TCGA-BB-0002-01Z-00-DX1"]
-        found = match(clinical, slides, {}, [], {"TCGA-BB-0002": "TCGA-AA-0001"})
+        found = match(clinical, slides, {}, [], aliases={"TCGA-BB-0002": "TCGA-AA-0001"})
         assert found.cases[0].slide_ids == tuple(slides)
 
     def test_ids_that_disagree(self) -> None:

@@ -20,7 +20,7 @@ from momkd.simulation import (
     simulate,
     write_slide_cohort,
 )
-from momkd.slides.reader import open_slide
+from momkd.slides.opening import open_slide
 from momkd.slides.tiling import TilingOptions, lay_tiles
 from momkd.slides.tissue import find_tissue
 
