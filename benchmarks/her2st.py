@@ -123,7 +123,7 @@ def write_tables(blocks: pd.DataFrame, held_out: str, folder: Path) -> dict[str,
     high = erbb2 > erbb2.median()
     with (folder / "clinical.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["case_id", "slide_id", "erbb2"])
+        writer.writerow(["case_id", "slide_id", "block"])
         writer.writerows([b, b, "high" if high[b] else "low"] for b in part.index)
     with gzip.open(folder / "rna.csv.gz", "wt", encoding="utf-8", newline="") as stream:
         expression.round(4).to_csv(stream, index_label="case_id")
@@ -141,7 +141,7 @@ def commands(held_out: str, data: str, work: str) -> list[str]:
         for s in others
     ]
     lines.append(
-        f"momkd init {given} --clinical {out}/clinical.csv --rna {out}/rna.csv.gz --target erbb2 "
+        f"momkd init {given} --clinical {out}/clinical.csv --rna {out}/rna.csv.gz --target block "
         f"--positive high --negative low -o {out}/momkd.yaml --force"
     )
     for model in MODELS:

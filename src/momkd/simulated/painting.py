@@ -257,11 +257,11 @@ def _scatter(
     painting: PaintingOptions,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Scatter nuclei over a tile, on a shaken grid so that few of them overlap."""
+    """Scatter nuclei over a tile, on a well shaken grid: evenly, and a little over its border."""
     n = int(rng.poisson(expected))
     cells = int(np.ceil(np.sqrt(max(1, n))))
     chosen = rng.permutation(cells * cells)[:n]
-    spots = np.stack([chosen % cells, chosen // cells], axis=1) + rng.uniform(0, 1, (n, 2))
+    spots = np.stack([chosen % cells, chosen // cells], axis=1) + rng.uniform(-0.4, 1.4, (n, 2))
     xy = (place + spots / cells) * painting.tile_px
     radius = scale * tissue.radius_um / painting.mpp * np.exp(0.15 * rng.standard_normal(n))
     stretch = np.sqrt(tissue.long * np.exp(0.1 * rng.standard_normal(n)))

@@ -29,9 +29,10 @@ Source = Literal["slides", "features"]
 
 # a signal strong enough for few cases and small slides
 _WORLD: dict[str, Any] = SCENARIOS["easy"] | {
-    "rho": 0.3,
+    "rho": 0.5,
     "nu": 3.0,
-    "kappa": 2.0,
+    "kappa": 3.0,
+    "sigma_m": 0.3,
     "n_genes": 400,
     "prevalence": 0.4,
 }
