@@ -11,7 +11,12 @@ from pathlib import Path
 import momkd
 
 _CORE = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "h5py", "safetensors", "pydantic")
-_EXTRAS = {"xgb": ("xgboost", "genes selected by XGBoost importance, as published")}
+_EXTRAS = {
+    "xgb": ("xgboost", "genes selected by XGBoost importance, as published"),
+    "slides": ("openslide", "slides are read, and embedded by the default encoder"),
+    "encoders": ("timm", "foundation models as encoders"),
+    "onnx": ("onnxruntime", "the encoder lavlab-shell"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
