@@ -48,7 +48,8 @@ def encode_tiles(folder: Path) -> tuple[bytes, list[bytes]]:
     path = folder / "tiles.tif"
     with tifffile.TiffWriter(path) as writer:
         for tile in tiles:
-            writer.write(tile, metadata=None, **_OPTIONS)
+            # RGB goes in; what is stored, and passed on as it is, is YCbCr
+            writer.write(tile, metadata=None, **(_OPTIONS | {"photometric": "rgb"}))
     with tifffile.TiffFile(path) as file:
         segments = [_read_segment(file, page) for page in file.pages]
     return segments[0], segments[1:]
