@@ -34,6 +34,10 @@ def test_slides_are_told_from_feature_files(
     assert pixels == [slides, one]
     assert others == [features, other]
     assert "1 inputs are named twice" in capsys.readouterr().err
+    store = tmp_path / "s.zarr"
+    (store / "images").mkdir(parents=True)
+    (store / "images" / "overview.png").touch()
+    assert part_inputs([store]) == ([], [store])
     (tmp_path / "empty").mkdir()
     assert part_inputs([tmp_path / "empty"]) == ([], [tmp_path / "empty"])
 

@@ -24,6 +24,7 @@ from momkd.workflows.extract import extract
 from momkd.workflows.heatmap import heatmap
 from momkd.workflows.init import init
 from momkd.workflows.predict import predict
+from momkd.workflows.predict_pixels import CPU_BATCH
 
 Source = Literal["slides", "features"]
 
@@ -40,7 +41,6 @@ _GAPS: dict[str, Any] = {"without_rna": 0.1, "without_slide": 0.05}
 _PAINTING = PaintingOptions()
 _MODELS = "momkd,abmil,mean_logistic"
 _FEWEST_CASES = 40
-_CPU_BATCH = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ def demo(
     if source == "slides":
         say("slides -> tissue -> tiles -> embeddings")
         tiling = TilingOptions(tile_px=_PAINTING.tile_px, mpp=_PAINTING.mpp)
-        extract([cohort / "slides"], cohort / "features", tiling=tiling, batch_size=_CPU_BATCH)
+        extract([cohort / "slides"], cohort / "features", tiling=tiling, batch_size=CPU_BATCH)
     config = folder / "momkd.yaml"
     if not config.exists():
         init(

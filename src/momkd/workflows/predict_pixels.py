@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from momkd.data.layouts.material import SUFFIXES
+from momkd.data.layouts.material import SUFFIXES as FEATURE_SUFFIXES
 from momkd.errors import ModelError, Problem
 from momkd.serving.card import Card
 from momkd.slides.formats import SLIDE_SUFFIXES
@@ -16,8 +16,9 @@ from momkd.workflows.console import say
 if TYPE_CHECKING:
     from momkd.slides.reader import SlideRules
 
-# the network computes fastest on a core when what it holds stays in the cache
-_CPU_BATCH = 4
+CPU_BATCH = 4
+"""Tiles a step without an accelerator: 32 take the default encoder twice as long a tile."""
+
 # a slide scanned coarser than this many times the view cannot show what the predictor looks for
 _MAX_ENLARGEMENT = 2.0
 _ENLARGEMENT_NOTED = 1.05
@@ -96,7 +97,7 @@ def embed_slides(
         tiling=TilingOptions(tile_px=tile_px, mpp=mpp),
         rules=rules,
         device=device,
-        batch_size=_CPU_BATCH if device == "cpu" else 32,
+        batch_size=CPU_BATCH if device == "cpu" else 32,
         max_skip=1.0,
     )
     files: list[Path] = []
@@ -116,10 +117,10 @@ def embed_slides(
 def _holds_slides(path: Path) -> bool:
     if not path.is_dir():
         return path.suffix.lower() in SLIDE_SUFFIXES
-    if path.suffix.lower() in SUFFIXES:
+    names = [p.name.lower() for p in (path, *path.rglob("*"))]
+    if any(name.endswith(FEATURE_SUFFIXES) for name in names):
         return False
-    suffixes = {p.suffix.lower() for p in path.rglob("*")}
-    return not suffixes.intersection(SUFFIXES) and bool(suffixes.intersection(SLIDE_SUFFIXES))
+    return any(name.endswith(SLIDE_SUFFIXES) for name in names)
 
 
 def _one_view(cards: Sequence[Card]) -> tuple[str, int, float]:
