@@ -294,7 +294,7 @@ def _decide(
             "seed": job.seed,
             "fold": job.fold.index,
             "control": job.choice.control if MODELS[job.choice.name].needs_rna else None,
-            "n_train": len(taught.train),
+            "n_train": len(_heard(taught, reads_rna=panel is not None)),
             "n_train_rna": 0 if panel is None else len(panel.fitted_on),
             "n_val": len(job.fold.val),
             "panel": None if panel is None else digest_bytes(panel.to_json().encode()),
@@ -302,6 +302,13 @@ def _decide(
             "n_genes": None if panel is None else len(panel.genes),
         },
     )
+
+
+def _heard(taught: Lesson, *, reads_rna: bool) -> list[str]:
+    """Give the training cases that a model can hear: RNA alone only where it is read."""
+    side = set(taught.train)
+    cases = [c for c in taught.cohort.cases if c.case_id in side]
+    return [c.case_id for c in cases if c.slide_ids or reads_rna]
 
 
 def score_test(job: FoldJob, cohort: Cohort) -> list[Scored]:
