@@ -31,8 +31,8 @@ WORLD: dict[str, Any] = SCENARIOS["easy"] | {
     "kappa": 2.0,
     "n_genes": 400,
     "dim": 24,
-    "grid_side": 10,
-    "n_cases": 300,
+    "grid_side": 8,
+    "n_cases": 200,
     "equivocal": 0.0,
 }
 _N_DRAWS = 2_000
