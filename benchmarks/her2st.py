@@ -287,8 +287,8 @@ a block's spots as its RNA (log2 of counts per million, plus 1), to tell blocks 
 above the median of their own section from the rest. (The patients differ in ERBB2: with a common
 median the label would tell them apart.) The RNA holds ERBB2 itself. The section left out is
 predicted from its JPEG by `momkd predict`. Then tile scores are compared with ERBB2 at its spots
-(ln of 1 + counts in 10,000): Spearman's rho over spots, each with the tile it lies in. C2 and C3 are
-neighbours of C4 in one patient; B4 held out is a patient of whom no block was shown.
+(ln of 1 + counts in 10,000): Spearman's rho over spots, each with the tile it lies in. C2 and C3
+are neighbours of C4 in one patient; B4 held out is a patient of whom no block was shown.
 
 - `attention`: as `momkd predict --attention` stores it. It says where the model looks, not which
   way: a model that looks at low tiles gives a negative rho.
