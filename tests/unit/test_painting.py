@@ -136,12 +136,14 @@ def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_truth_of_painted_slides_names_places_on_them(tmp_path: Path) -> None:
-    cohort = cohort_of(n_cases=3)
-    write_slide_cohort(cohort, tmp_path, PAINTING)
+    cohort = cohort_of(n_cases=3, rho=0.6)
+    painting = PaintingOptions(tile_px=48, mpp=1.75)  # 5714.28... px per cm: no short fraction
+    write_slide_cohort(cohort, tmp_path, painting)
     truth = json.loads((tmp_path / "truth.json").read_text())
     assert "histology_on_these_slides" not in truth["ceilings"]
-    assert truth["tile_px0"] == PAINTING.tile_px
-    cut = TilingOptions(tile_px=PAINTING.tile_px, mpp=PAINTING.mpp)
+    assert truth["tile_px0"] == painting.tile_px
+    cut = TilingOptions(tile_px=painting.tile_px, mpp=painting.mpp)
+    reach = 0
     for name, facts in truth["slides"].items():
         assert "bayes_probability" not in facts
         with open_slide(tmp_path / "slides" / f"{name}.tif") as slide:
@@ -149,3 +151,5 @@ def test_the_truth_of_painted_slides_names_places_on_them(tmp_path: Path) -> Non
             grid = lay_tiles(slide, find_tissue(slide.thumbnail(), um), cut)
         laid = {tuple(c) for c in grid.coords_px0.tolist()}
         assert {tuple(c) for c in facts["niche_px0"]} <= laid
+        reach = max(reach, grid.coords_px0.max())
+    assert reach == 7 * painting.tile_px, "the last row or column is missing"

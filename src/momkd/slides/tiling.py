@@ -73,7 +73,8 @@ def lay_tiles(slide: Slide, tissue: TissueMask, options: TilingOptions) -> TileG
         S08 no tile holds tissue; S18 more than ``max_tiles``.
     """
     side_px0 = options.tile_um / slide.mpp
-    n_x, n_y = int(slide.width_px0 / side_px0), int(slide.height_px0 / side_px0)
+    # resolution tags round: what ends within a thousandth of a tile of the edge still counts
+    n_x, n_y = (int(n / side_px0 + 1e-3) for n in (slide.width_px0, slide.height_px0))
     if n_x * n_y > 200_000_000:
         what = f"{n_x:,} x {n_y:,} tiles to look at"
         raise DataError.of("S18", str(slide.path), what, "larger tiles, or the right --mpp")
