@@ -101,7 +101,8 @@ def page(data: Path, work: Path) -> str:
         f"{time.strftime('%Y-%m-%d')}; {platform.system()} {platform.machine()}, Python "
         f"{platform.python_version()}.\n\n"
         "Out-of-fold predictions of two published slide models. AUROC is the mean over the table's "
-        "own folds; both intervals are over cases and hold for the models as they were trained. "
+        "own folds; both intervals are over cases and about the models as they were trained; of a "
+        "difference they cover somewhat less than 95 % ([measured](type-one-error.md)). "
         "The data's page states .675, .795 and .874 for CTransPath + CLAM on HER2, PR and ER.\n\n"
         + markdown(scores)
         + "\n## CTransPath + CLAM against ShuffleNet + SlideGraph\n\n"

@@ -171,6 +171,7 @@ class SlideFile:
     ``feature_key`` is the dataset of the embeddings where it is not the layout's own;
     ``drop_nonfinite`` leaves out rows with NaN or infinite values; ``coords_dir`` is where its
     file of corners lies, and ``mpp0`` the resolution of its level 0, if these were told.
+    ``origin_sha256`` is the digest of the file that a packed one was made from.
     """
 
     slide_id: str
@@ -190,6 +191,12 @@ class SlideFile:
     drop_nonfinite: bool = False
     coords_dir: Path | None = None
     mpp0: float | None = None
+    origin_sha256: str | None = None
+
+    @property
+    def content_sha256(self) -> str:
+        """The digest by which two files are known to hold the same slide's features."""
+        return self.origin_sha256 or self.sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,5 +94,6 @@ def test_folds_by_whole_sites(cohort: Path, tmp_path: Path) -> None:
     given = momkd(
         *("check", "-c", config, "--site-preserved"),
         *("--set", f"folds.file={tmp_path / 'folds.csv'}"),
+        cwd=tmp_path,
     )
     refused(given, 5, "[K05]", "stand in training and test")

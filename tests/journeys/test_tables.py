@@ -29,7 +29,7 @@ def test_trident_xena_and_gdc_need_paths_and_a_target(project: Path) -> None:
     answer = momkd("check", "-c", "momkd.yaml", "--set", "folds.n=3", "-o", "audit", cwd=project)
     assert answer.code == 0, answer.err
     for line in (
-        "RNA: 25 cases x 8 genes, scale log2 (detected)",
+        "RNA: 25 cases x 8 genes, scale log2 (by its form)",
         "case: HER2 is blank: IHC 2+, ISH not stated",
         "slide: no row in the clinical table",
         "cases with RNA only",

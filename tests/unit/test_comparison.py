@@ -225,6 +225,10 @@ def test_without_sizes_of_sides_the_cases_decide() -> None:
     assert by_error.test == BOOTSTRAP
     assert by_error.pairs[0].delong is None
     assert [s for s in state_claims(by_rank).may_not if "these trained models" in s]
+    assert [s for s in state_claims(by_rank).may_not if "p near 0.05" in s]
+    hold_out = {name: folds[:1] for name, folds in models.items()}
+    alone = state_claims(compare_models(hold_out, method="a", n_draws=200))
+    assert not [s for s in alone.may_not if "p near 0.05" in s]
 
 
 def test_bootstrap_of_a_pair_is_that_of_cases_drawn_together() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,13 @@ import tifffile
 from PIL import Image
 from torch import nn
 
-from momkd.errors import DataError, MachineError, ModelError, TooManyDroppedError
+from momkd.errors import (
+    DataError,
+    InterruptedRunError,
+    MachineError,
+    ModelError,
+    TooManyDroppedError,
+)
 from momkd.slides.encoders import Encoder, EncoderRecipe, load_encoder
 from momkd.slides.reader import SlideRules
 from momkd.slides.tiling import TilingOptions
@@ -135,6 +142,20 @@ def test_it_goes_on_where_it_was_stopped(slides, tmp_path):
     again = run(slides, tmp_path / "f")
     assert again.n_made == 1
     assert set(again.files) == {"S0", "S1"}
+
+
+def test_a_signal_stops_it_between_two_steps_and_it_can_be_resumed(slides, tmp_path):
+    class Signals(nn.Module):
+        def forward(self, x):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return x.mean(dim=(2, 3))
+
+    with pytest.raises(InterruptedRunError) as caught:
+        run(slides, tmp_path / "f", encoder=make_encoder(network=Signals()))
+    assert caught.value.exit_code == 75
+    assert caught.value.problems[0].code == "X06"
+    assert not list((tmp_path / "f").glob("*.h5"))
+    assert run(slides, tmp_path / "f").n_made == 2
 
 
 def test_one_bad_slide_costs_one_slide(slides, tmp_path, capsys):

@@ -42,6 +42,15 @@ def test_scores_are_drawn_over_their_slide(scores):
     assert picture.with_suffix(".geojson").exists()
 
 
+def test_places_that_are_not_of_level_0_give_no_polygons(scores):
+    with h5py.File(scores, "a") as file:
+        file["coords_px0"].attrs["is_level0"] = False
+        del file["coords_px0"].attrs["width_px0"]
+    (picture,) = draw(scores)
+    assert picture.exists()
+    assert not picture.with_suffix(".geojson").exists()
+
+
 @pytest.mark.parametrize("fault", ["tiles beyond", "another size", "other proportions"])
 def test_s16_scores_of_another_slide_are_refused(scores, fault):
     if fault == "tiles beyond":

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from momkd.config import parse_options
+from momkd.data.cohort import DataOptions
 from momkd.data.examination import slide_file
 from momkd.data.features import FileDescription, examine_files, find_feature_files, read_bag
 from momkd.data.layouts.boxes import boxes_of
@@ -17,7 +19,8 @@ from momkd.data.layouts.material import ReadRules
 from momkd.data.layouts.table import read_raw
 from momkd.data.packed_cache import PackedCache
 from momkd.data.reader_process import FileFacts, facts_of, read_files
-from momkd.errors import DataError, IntegrityError
+from momkd.data.reading_rules import read_rules, read_slide_mpp
+from momkd.errors import ConfigError, DataError, IntegrityError
 from momkd.types import Bag
 from tests.layout_files import (
     SlideFeatures,
@@ -296,6 +299,39 @@ def test_corners_off_any_lattice_are_rounded_one_by_one() -> None:
     placed, lattice = place_on_view(coords, 1.0)
     assert not lattice
     assert np.array_equal(placed, coords)
+
+
+def test_resolutions_come_from_a_number_or_a_table(tmp_path: Path) -> None:
+    table = tmp_path / "mpp.csv"
+    table.write_text("WSI,mpp\nsub/s.svs,0.25\nt.ndpi,\n")  # TRIDENT's list
+    assert read_slide_mpp(table) == {"s": 0.25}
+    rules = ReadRules(mpp0=read_slide_mpp(table))
+    assert (rules.mpp0_of("s"), rules.mpp0_of("t")) == (0.25, None)
+    assert ReadRules(mpp0=0.5).mpp0_of("t") == 0.5
+    assert read_raw(write_stamp(tmp_path / "s.h5", SLIDE), rules=rules).geometry.is_level0
+    for text in ("slide_id,scale\ns,1\n", "slide_id,mpp\ns,40x\n", "slide_id,mpp\ns,0\n"):
+        table.write_text(text)
+        with pytest.raises(DataError, match="F40"):
+            read_slide_mpp(table)
+
+
+def test_rules_follow_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "mpp.csv").write_text("slide_id,mpp\ns,0.25\n")
+    block = {"features": "f", "clinical": "c.csv", "coords": "patches", "on_nonfinite": "drop"}
+    target = {"column": "HER2", "positive": 1, "negative": 0}
+    given = [
+        (0.5, 0.5),
+        (str(tmp_path / "mpp.csv"), {"s": 0.25}),
+        (None, None),
+    ]
+    for told, wanted in given:
+        options = parse_options(DataOptions, block | {"target": target, "slide_mpp": told}, "yaml")
+        rules = read_rules(options)
+        assert rules.mpp0 == wanted
+        assert rules.coords_dir == Path("patches")
+        assert rules.drop_nonfinite
+    with pytest.raises(ConfigError, match="slide_mpp"):
+        parse_options(DataOptions, block | {"target": target, "slide_mpp": 250}, "yaml")
 
 
 # --- WSIData

@@ -1,6 +1,7 @@
 """The packed cache: the same bags within a stated error, made again when they are not of today."""
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from momkd.data.examination import slide_file
+from momkd.data.examination import examine_files, slide_file
 from momkd.data.features import read_bag
 from momkd.data.layouts.material import ReadRules
 from momkd.data.layouts.table import read_raw
@@ -157,6 +158,21 @@ def test_two_writers_of_one_entry_do_no_harm(file: SlideFile, tmp_path: Path) ->
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(work, range(3)))
     assert [p.suffix for p in (tmp_path / "packed").iterdir()] == [".pack"]
+
+
+def test_a_packed_bag_is_known_for_its_source(file: SlideFile, tmp_path: Path) -> None:
+    cache = PackedCache(tmp_path / "packed")
+    cache.update(file)
+    packed = examined(cache.path_of(file))
+    assert packed.sha256 != file.sha256
+    assert packed.content_sha256 == file.content_sha256 == file.sha256
+    again = PackedCache(tmp_path / "again")
+    again.update(packed)
+    twice = examined(again.path_of(packed))
+    assert twice.content_sha256 == file.sha256
+    copy = shutil.copy(cache.path_of(file), tmp_path / "other.pack")
+    problems = examine_files({"s": file.path, "other": Path(copy)}).refused
+    assert [(p.code, p.where) for p in problems] == [("F32", "other, s")]
 
 
 def test_equal_sources_give_equal_bytes(file: SlideFile, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from momkd.data.packed_cache import PackedCache
 from momkd.errors import ConfigError
 from momkd.simulation import SimulationOptions, simulate, write_cohort
 from momkd.workflows.audit import audit_cohort
+from momkd.workflows.crossval import crossval
 from momkd.workflows.fold_job import FoldJob, embeddings_used, run_fold
 from momkd.workflows.pack import pack
 from momkd.workflows.settings import Settings, load_settings, packed_folder
@@ -86,3 +87,12 @@ def test_the_folder_beside_the_configuration_is_used_if_it_exists(cohort: Path) 
 def test_another_precision_is_wrong_usage(cohort: Path) -> None:
     with pytest.raises(ConfigError, match=r"G04.*int8.*float16 or float32"):
         pack(cohort / "momkd.yaml", precision="int8")
+
+
+def test_a_run_goes_on_with_the_embeddings_it_began_with(cohort: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text('{"embeddings": "as stored"}')
+    PackedCache(tmp_path / "packed").declare()
+    with pytest.raises(ConfigError, match=r"T14.*begun with.*as stored.*now packed, float16"):
+        crossval(cohort / "momkd.yaml", run, set_=[f"data.cache_dir={tmp_path / 'packed'}"])

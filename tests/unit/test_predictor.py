@@ -161,6 +161,23 @@ def test_prediction_is_pure_and_order_free() -> None:
     assert not isinstance(alone.attention, Tensor)
 
 
+@pytest.mark.parametrize("name", ["momkd", "abmil", "transmil"])
+def test_the_number_of_threads_changes_no_probability(name: str) -> None:
+    torch.manual_seed(3)
+    model = table.build_model(name, Dims(dim_in=DIM, n_genes=20))
+    card = make_card(model=name, options=model.options.model_dump(mode="json"))
+    one, bags = Predictor(model, card), [make_bag(seed, n=200) for seed in range(3)]
+    before = torch.get_num_threads()
+    try:
+        answers = []
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            answers.append([one.predict(bag).probabilities for bag in bags])
+    finally:
+        torch.set_num_threads(before)
+    assert np.abs(np.array(answers[0]) - np.array(answers[1])).max() <= 1e-6
+
+
 def test_weights_of_the_rna_side_change_nothing() -> None:
     one, bag = make_predictor(), make_bag()
     before = one.predict(bag).probabilities

@@ -9,6 +9,7 @@ from benchmarks.type_one_error import (
     World,
     covered,
     expected_auroc,
+    hold_out_coverage,
     make_study,
 )
 from momkd.evaluation.claims import state_claims
@@ -49,12 +50,27 @@ def test_compare_errs_once_in_twenty_null_studies(world: World) -> None:
 
 @pytest.mark.slow
 def test_intervals_cover_what_they_are_intervals_of() -> None:
-    world = WORLDS[1]
+    world = WORLDS[1]  # the harder of the two
     expected = expected_auroc(world, 500)
     found = [covered(world, seed, expected) for seed in range(500)]
     for name in (
         "Nadeau-Bengio, 10x5: difference of the methods",
+        "Nadeau-Bengio, 10x5: AUROC of the method",
         "bootstrap, 5 folds: AUROC of the models as trained",
-        "bootstrap, 5 folds: their difference",
     ):
         assert 0.93 <= np.mean([c[name] for c in found]) <= 0.97, name
+    # Falls short of 0.95, as docs/statistics.md says: a case that one fold tests has trained the
+    # others, and drawing cases does not see it. DeLong's falls short by as much.
+    short = (
+        "bootstrap, 5 folds: their difference",
+        "DeLong, 10x5: difference of the models as trained",
+    )
+    for name in short:
+        assert 0.88 <= np.mean([c[name] for c in found]) <= 0.94, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", WORLDS, ids=lambda w: f"{w.n_features}-features")
+def test_on_a_hold_out_the_same_intervals_cover(world: World) -> None:
+    for name, share in hold_out_coverage(world, 500).items():
+        assert 0.93 <= share <= 0.97, name

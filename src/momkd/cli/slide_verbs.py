@@ -49,7 +49,7 @@ def extract(
     ] = Stain.he,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Tiles a step.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Tiles a step.")] = 16,
     workers: Annotated[int, typer.Option(min=1, help="Slides read side by side.")] = 1,
     verify: Annotated[
         bool,

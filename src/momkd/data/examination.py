@@ -121,6 +121,7 @@ def slide_file(f: FileFacts, rules: ReadRules) -> SlideFile:
         drop_nonfinite=rules.drop_nonfinite,
         coords_dir=rules.coords_dir,
         mpp0=rules.mpp0_of(f.slide_id),
+        origin_sha256=f.origin_sha256,
     )
 
 
@@ -140,7 +141,7 @@ def _changed(facts: Sequence[FileFacts], manifest: Mapping[str, str]) -> list[Pr
 def _twins(facts: Sequence[FileFacts]) -> list[Problem]:
     by_content: dict[str, list[str]] = defaultdict(list)
     for f in facts:
-        by_content[f.sha256].append(f.slide_id)
+        by_content[f.origin_sha256 or f.sha256].append(f.slide_id)
     return [
         Problem(
             code="F32",

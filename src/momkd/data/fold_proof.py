@@ -156,7 +156,7 @@ def _shared(folds: Sequence[Fold], cohort: Cohort) -> Iterator[Problem]:
                     what = f"case {case_id} stands in {held[case_id]} and {side}"
                     yield Problem(code="K01", where=where, what=what, remedy="one side a case")
                 for slide_id in cases[case_id].slide_ids:
-                    sha256 = cohort.slides[slide_id].sha256
+                    sha256 = cohort.slides[slide_id].content_sha256
                     if held.setdefault(sha256, side) != side:
                         what = f"the file of {slide_id} stands in {held[sha256]} and {side}"
                         remedy = "keep a slide under the case it belongs to"

@@ -121,7 +121,7 @@ def require_no_twins(cohort: Cohort) -> None:
     problems = Problems()
     for case in sorted(cohort.cases, key=lambda c: c.case_id):
         for slide_id in sorted(case.slide_ids):
-            sha256 = cohort.slides[slide_id].sha256
+            sha256 = cohort.slides[slide_id].content_sha256
             other_case, other_slide = first.setdefault(sha256, (case.case_id, slide_id))
             if other_case != case.case_id:
                 what = f"case {case.case_id} and {other_slide} of case {other_case} are one file"

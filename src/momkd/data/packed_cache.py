@@ -148,6 +148,7 @@ class PackedCache:
             "size": size,
             "mtime_ns": mtime_ns,
             "sha256": file.sha256,
+            "origin": file.content_sha256,
             "asked": self.precision,
         }
 

@@ -32,6 +32,7 @@ class FileFacts:
     geometry: Geometry
     encoder: str | None
     encoder_sha256: str | None
+    origin_sha256: str | None
     n_same_place: int
     pitch_px0: float | None
     notes: tuple[str, ...]
@@ -60,6 +61,7 @@ def facts_of(raw: RawFeatures, path: Path) -> FileFacts:
         geometry=raw.geometry,
         encoder=raw.encoder,
         encoder_sha256=raw.encoder_sha256,
+        origin_sha256=raw.origin_sha256,
         n_same_place=raw.n_same_place,
         pitch_px0=raw.pitch_px0,
         notes=raw.notes,

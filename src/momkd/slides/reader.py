@@ -20,6 +20,7 @@ Stain = Literal["he", "any"]
 
 _BLOCK_PX = 2048  # read at a time for a thumbnail
 _SMALLEST_PX = 64
+_AVERAGED_PX = 120_000_000  # a level of so many pixels is read for a thumbnail in a second or two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,10 +152,12 @@ class Slide(ABC):
     def thumbnail(self, max_px: int = 2048, on_block: Callable[[], None] | None = None) -> Rgb:
         """Read the whole slide, its longer side ``max_px`` pixels at most, in blocks.
 
-        Blocks that cannot be decoded stay white; ``on_block`` is called after each block.
+        Blocks that cannot be decoded stay white; ``on_block`` is called after each block. The
+        finest level of affordable size is averaged, which for a small slide is level 0: what wrote
+        a file's pyramid, and how it compressed it, shall not decide where tissue is.
         """
         scale = max(1.0, max(self.width_px0, self.height_px0) / max_px)
-        level = self.level_for(scale)
+        level = self._level_to_average(scale)
         d = self.downsamples[level]
         width, height = self.level_size(level)
         out_w, out_h = max(1, round(self.width_px0 / scale)), max(1, round(self.height_px0 / scale))
@@ -175,6 +178,14 @@ class Slide(ABC):
                 if on_block is not None:
                     on_block()
         return picture
+
+    def _level_to_average(self, scale: float) -> int:
+        coarsest = self.level_for(scale)
+        for level in range(coarsest):
+            width, height = self.level_size(level)
+            if width * height <= _AVERAGED_PX:
+                return level
+        return coarsest
 
     def _read_what_can_be(self, level: int, x: int, y: int, width: int, height: int) -> Rgb:
         """Read a box; where it is damaged, its quarters, and leave the smallest ones white."""

@@ -238,7 +238,7 @@ def _send_views(send: Send, slide: Slide, grid: TileGrid, request: ReadRequest) 
     for start in range(0, len(grid), request.batch_size):
         views = _read_views(slide, grid, request, start)
         n_bad += len(views.bad)
-        if n_bad > request.rules.max_bad_share * len(grid):
+        if n_bad > request.rules.max_bad_share * len(grid) or n_bad == len(grid):
             x, y = grid.coords_px0[views.bad[-1]].tolist()
             what = f"{n_bad} of {len(grid)} tiles cannot be decoded (last at {x}, {y})"
             raise DataError.of("S05", str(slide.path), what, "copy or scan it again")

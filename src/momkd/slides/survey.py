@@ -46,7 +46,7 @@ class ReadRequest:
     tiling: TilingOptions
     tissue: Path | None = None
     plan: ViewPlan = field(default_factory=ViewPlan)
-    batch_size: int = 32
+    batch_size: int = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,14 +149,20 @@ def _rings(content: Any) -> Any:
 
 
 def _otsu(values: np.ndarray) -> float:
+    """Give the threshold of largest variance between its sides (Otsu 1979)."""
     counts, edges = np.histogram(values, bins=256, range=(0.0, 1.0))
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
     above = below[-1] - below
     total = np.cumsum(counts * centres)
     with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (total / below - (total[-1] - total) / above) ** 2
-    return float(centres[np.nanargmax(np.where(np.isfinite(between), between, -1.0))])
+        low, high = total / below, (total[-1] - total) / above
+        between = below * above * (low - high) ** 2
+    best = np.nanargmax(np.where(np.isfinite(between), between, -1.0))
+    # midway between the means of both sides: there the optimum lies, and unlike the edge of a bin
+    # it moves smoothly with the picture
+    middle = (low[best] + high[best]) / 2
+    return float(middle if np.isfinite(middle) else centres[best])
 
 
 def _closed(mask: np.ndarray, radius: float) -> np.ndarray:

@@ -38,7 +38,8 @@ def describe_comparison(of: Comparison) -> list[str]:
         f"difference: {of.method} minus the other, with its {level} interval, not adjusted for the "
         "number of comparisons; Holm p is; P(equal): that the true difference is within "
         f"{of.rope}; detectable: the least difference that would have been significant here",
-        f"bootstrap: {level} interval over cases, of these trained models",
+        f"bootstrap: {level} interval over cases, of these trained models; with cross-validated "
+        "scores it covers somewhat less than it says (docs/results/type-one-error.md)",
     ]
 
 

@@ -13,7 +13,11 @@ import momkd
 _CORE = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "h5py", "safetensors", "pydantic")
 _EXTRAS = {
     "xgb": ("xgboost", "genes selected by XGBoost importance, as published"),
+    "slides": ("openslide", "slides are read, and embedded by the default encoder"),
+    "encoders": ("timm", "foundation models as encoders"),
+    "onnx": ("onnxruntime", "the encoder lavlab-shell"),
     "excel": ("openpyxl", "clinical tables as .xlsx workbooks"),
+    "zarr": ("zarr", "WSIData stores as feature files"),
 }
 
 

@@ -248,7 +248,7 @@ def _require_external(run: Path, cohort: Cohort, class_names: Sequence[str], has
     if tuple(cohort.class_names) != tuple(class_names):
         what = f"has classes {cohort.class_names}, the run {tuple(class_names)}"
         raise ModelError.of("P12", "external cohort", what, "use the run's target values")
-    shared = sorted(s.slide_id for s in cohort.slides.values() if has_seen(s.sha256))
+    shared = sorted(s.slide_id for s in cohort.slides.values() if has_seen(s.content_sha256))
     if shared:
         what = f"{len(shared)} of its slides taught the models of {run.name} (first: {shared[0]})"
         raise ModelError.of("P12", "external cohort", what, "leave these cases out")

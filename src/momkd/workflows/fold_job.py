@@ -320,13 +320,13 @@ def _decide(
         thresholds={name: t.value for name, t in thresholds.items()},
         threshold_rule=THRESHOLD_RULE,
         target_notes=target_notes(settings.data.target),
-        seen_slides=tuple(sorted(cohort.slides[s].sha256 for s in seen)),
+        seen_slides=tuple(sorted(cohort.slides[s].content_sha256 for s in seen)),
         provenance={
             "cohort": cohort_digest(cohort),
             "seed": job.seed,
             "fold": job.fold.index,
             "control": job.choice.control if MODELS[job.choice.name].needs_rna else None,
-            "n_train": len(taught.train),
+            "n_train": len(_heard(taught, reads_rna=panel is not None)),
             "n_train_rna": 0 if panel is None else len(panel.fitted_on),
             "n_val": len(job.fold.val),
             "positive_share": _positive_share(cohort, learnt_from),
@@ -342,6 +342,13 @@ def _positive_share(cohort: Cohort, case_ids: Iterable[str]) -> float:
     learnt = set(case_ids)
     labels = [c.label for c in cohort.cases if c.case_id in learnt and c.slide_ids]
     return round(sum(label == 1 for label in labels) / len(labels), 6)
+
+
+def _heard(taught: Lesson, *, reads_rna: bool) -> list[str]:
+    """Give the training cases that a model can hear: RNA alone only where it is read."""
+    side = set(taught.train)
+    cases = [c for c in taught.cohort.cases if c.case_id in side]
+    return [c.case_id for c in cases if c.slide_ids or reads_rna]
 
 
 def score_test(job: FoldJob, cohort: Cohort) -> list[Scored]:

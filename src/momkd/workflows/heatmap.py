@@ -29,7 +29,8 @@ def heatmap(
     inputs
         Attention files (h5), or folders of them.
     output
-        Folder: ``<slide>.png`` and ``<slide>.geojson``, in a folder a model where inputs are so.
+        Folder: ``<slide>.png`` and ``<slide>.geojson``, in a folder a model where inputs are so;
+        no ``.geojson`` where places are not in level-0 pixels.
     thumbnails
         Folder of ``<slide>.jpg``, pictures of whole slides as ``momkd extract`` writes them;
         without it, tiles are drawn alone.
@@ -72,7 +73,7 @@ def _draw(path: Path, folder: Path, thumbnails: Path | None) -> Path:
     figure.savefig(stream, format="png", dpi=_DPI)
     target = folder / f"{grid.slide_id}.png"
     write_bytes(target, stream.getvalue())
-    if grid.tile_px0 is not None:
+    if grid.tile_px0 is not None and grid.is_level0:
         shares = attention * len(attention)
         text = tiles_as_geojson(grid, {"attention": attention, "attention (x even share)": shares})
         write_text(folder / f"{grid.slide_id}.geojson", text)
@@ -130,6 +131,7 @@ def _read(path: Path) -> tuple[TileGrid, np.ndarray, str]:
                 mpp=_float(facts.get("mpp")),
                 width_px0=_int(facts.get("width_px0")),
                 height_px0=_int(facts.get("height_px0")),
+                is_level0=bool(facts.get("is_level0", True)),
             )
             title = f"{grid.slide_id}: {file.attrs['model']}"
             title += _said(dict(file.attrs))

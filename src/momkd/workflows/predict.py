@@ -293,7 +293,7 @@ def _slide_row(one: _Scored) -> dict[str, Any]:
     row["high"] = float(one.answer.high)
     row["y_pred"] = int(prediction.probabilities[1] >= threshold)
     row["threshold"] = threshold
-    row["seen_in_training"] = one.ensemble.has_seen(one.slide.sha256)
+    row["seen_in_training"] = one.ensemble.has_seen(one.slide.content_sha256)
     row["out_of_range"] = prediction.out_of_range
     row["flags"] = "; ".join(one.flags)
     return row

@@ -12,7 +12,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -28,6 +28,7 @@ _POLL_S = 0.2
 _WORKER_GIB = 1.5  # interpreter, torch and one model, beside the cached bags
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Who is told how the jobs stand."""
 

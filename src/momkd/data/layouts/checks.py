@@ -80,6 +80,7 @@ def examine(path: Path, material: Material, rules: ReadRules, limits: ReadLimits
         sha256=digest_of_parts(material.parts),
         encoder=material.encoder,
         encoder_sha256=material.encoder_sha256,
+        origin_sha256=material.origin_sha256,
         n_same_place=n_same,
         pitch_px0=pitch,
         notes=tuple(notes),

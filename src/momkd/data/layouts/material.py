@@ -78,7 +78,8 @@ class Material:
     """What a layout found in a file, in the order of the file, not yet examined.
 
     ``key`` is what the file calls its embeddings; ``coords_px0`` the corners as found, of whatever
-    dtype; ``parts`` the SHA-256 of everything it was read from, by role.
+    dtype; ``parts`` the SHA-256 of everything it was read from, by role; ``origin_sha256`` that of
+    the file that a packed one was made from.
     """
 
     layout: str
@@ -90,6 +91,7 @@ class Material:
     parts: Mapping[str, str]
     encoder: str | None = None
     encoder_sha256: str | None = None
+    origin_sha256: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -106,6 +108,7 @@ class RawFeatures:
     sha256: str
     encoder: str | None = None
     encoder_sha256: str | None = None
+    origin_sha256: str | None = None
     n_same_place: int = 0
     pitch_px0: float | None = None
     notes: tuple[str, ...] = ()

@@ -40,7 +40,8 @@ class PackIndex:
         The slide.
     source
         What it was made from: ``key`` (digest of the path and of how it was read), ``size``,
-        ``mtime_ns``, ``sha256``; and the precision it was ``asked`` to have.
+        ``mtime_ns``, ``sha256``, ``origin`` (another where that was packed itself); and the
+        precision it was ``asked`` to have.
     geometry, encoder, encoder_sha256
         As the source says.
     sections
@@ -189,6 +190,7 @@ def read(path: Path, content: bytes) -> Material:
         parts={"features": hashlib.sha256(content).hexdigest()},
         encoder=index.encoder,
         encoder_sha256=index.encoder_sha256,
+        origin_sha256=str(index.source["origin"]),
     )
 
 

@@ -78,8 +78,8 @@ def _two_directions(density: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give unit vectors of haematoxylin and eosin."""
     if len(density) < 3:
         return _unit(_DEFAULT[0]), _unit(_DEFAULT[1])
-    _, axes = np.linalg.eigh(np.cov(density.T))
-    plane = axes[:, [2, 1]]  # the two of largest variance
+    _, axes = np.linalg.eigh(density.T @ density)  # not centred: no stain is no density
+    plane = axes[:, [2, 1]]  # the two of largest share
     if plane[:, 0].sum() < 0:
         plane[:, 0] *= -1
     places = density @ plane
