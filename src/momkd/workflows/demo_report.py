@@ -144,8 +144,8 @@ def _notes(truth: Mapping[str, Any], cases: _NewCases, scores: pd.DataFrame) -> 
         f"MoMKD minus ABMIL on {len(scores)} new patients: {gain:+.3f} ({low:+.3f} to {high:+.3f}, "
         f"bootstrap over cases): {verdict}.",
         "Ceilings: the AUROC of whoever knows the morphology that a case's niche shows, or every "
-        "cause of its label, exactly. Slides show the label through that morphology only. On few patients chance may "
-        "carry a model past a ceiling; it cannot stay there.",
+        "cause of its label, exactly. Slides show the label through that morphology only. On few "
+        "patients chance may carry a model past a ceiling; it cannot stay there.",
     ]
     if "histology_on_these_slides" not in truth["ceilings"]:
         notes.append(
