@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -110,6 +110,7 @@ def test_shares_are_exact_areas(width, height, pitch, seed):
             assert got[i, j] == pytest.approx(wanted, abs=fine * 1e-6)
 
 
+@example(mpp=1.0367979205661801, tile_px=128)
 @given(st.floats(0.11, 1.3), st.sampled_from([128, 224, 256, 896]))
 def test_corners_do_not_drift(mpp, tile_px):
     options = TilingOptions(tile_px=tile_px, mpp=0.5)
@@ -121,7 +122,9 @@ def test_corners_do_not_drift(mpp, tile_px):
     number = np.rint(grid.coords_px0 / side)
     assert np.abs(grid.coords_px0 - number * side).max() <= 0.5
     assert (grid.coords_px0 + np.floor(side) <= (40_000, 30_000)).all()
-    assert len(grid) == int(40_000 / side) * int(30_000 / side)
+    # what ends within a thousandth of a tile of the edge counts as on the slide
+    columns, rows = (int(np.floor(n / side + 1e-3)) for n in (40_000, 30_000))
+    assert len(grid) == columns * rows
 
 
 @pytest.mark.parametrize(
