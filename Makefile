@@ -12,6 +12,8 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	# an encoder whose package asks for CUDA, which it does not need
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'lavlab-shell>=0.9; python_version < "3.13"'
 	touch $@
 
 demo: $(STAMP)

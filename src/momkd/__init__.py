@@ -14,6 +14,7 @@ _HOME = {
     "MomkdError": "momkd.errors",
     "load_predictor": "momkd.predictor",
     "check": "momkd.workflows.check",
+    "compare": "momkd.workflows.compare",
     "crossval": "momkd.workflows.crossval",
     "demo": "momkd.workflows.demo",
     "doctor": "momkd.workflows.doctor",
@@ -30,6 +31,7 @@ __all__ = [
     "MomkdError",
     "__version__",
     "check",
+    "compare",
     "crossval",
     "demo",
     "doctor",
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from momkd.predictor import load_predictor
     from momkd.types import Bag, Cohort
     from momkd.workflows.check import check
+    from momkd.workflows.compare import compare
     from momkd.workflows.crossval import crossval
     from momkd.workflows.demo import demo
     from momkd.workflows.doctor import doctor

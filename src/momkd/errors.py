@@ -20,7 +20,8 @@ class Problem:
     ----------
     code
         Catalogue code, a letter and two digits (F feature file, O expression, L clinical table,
-        K folds, P prediction, C predictor files, T training, X concurrency, G configuration).
+        K folds, M comparison of models, P prediction, C predictor files, T training,
+        X concurrency, G configuration).
     where
         The file, slide, table or key path at fault.
     what

@@ -17,18 +17,23 @@ from momkd.models import table
 from momkd.models.base import BagClassifier
 from momkd.serving.admission import examine_bag
 from momkd.serving.card import Card, as_card_fault, describe_card, read_card
+from momkd.serving.embedding_range import EmbeddingRange, fit_embedding_range
 from momkd.serving.weights import pack_weights, require_match, unpack_weights
 from momkd.storage import canonical_json, digest_bytes, sync_folder, write_bytes, write_text
 from momkd.types import Bag, Dims, Output, Prediction
 
 __all__ = [
     "Card",
+    "EmbeddingRange",
     "Ensemble",
     "EnsemblePrediction",
     "Predictor",
+    "fit_embedding_range",
     "load_predictor",
     "save_predictor",
 ]
+
+OUT_OF_RANGE = "embeddings out of range"
 
 
 class Predictor:
@@ -57,8 +62,9 @@ class Predictor:
         Raises
         ------
         ModelError
-            C09 another width; P01 another encoder; P03 another tile size, a resolution more than
-            5 % off, or another k of the graph; F16 no coordinates for a model that needs them.
+            C09 another width; P01 another encoder, P02 the same with other weights; P03 another
+            tile size, a resolution or overlap more than 5 % off, or another k of the graph; F16 no
+            coordinates for a model that needs them.
         """
         problems, flags = examine_bag(bag, self.card, graph=self.model.needs_coordinates)
         if problems:
@@ -72,6 +78,9 @@ class Predictor:
     def predict(self, bag: Bag) -> Prediction:
         """Give calibrated probabilities and attention for one slide.
 
+        A slide whose embeddings lie far outside those of the training slides is scored and flagged
+        (:mod:`momkd.serving.embedding_range`).
+
         Raises
         ------
         ModelError
@@ -80,13 +89,16 @@ class Predictor:
         flags = self.require_fit(bag)
         output = self._run(bag)
         logits = output.logits.float().cpu().numpy()
+        known = self.card.embedding_range
+        is_far = None if known is None else known.distance(bag.embeddings) > known.limit
         return Prediction(
             slide_id=bag.slide_id,
             class_names=self.card.class_names,
             probabilities=self.card.calibration.probabilities(logits[None])[0],
             attention=output.attention.float().cpu().numpy(),
             grid=bag.grid,
-            flags=flags,
+            flags=(*flags, OUT_OF_RANGE) if is_far else flags,
+            out_of_range=is_far,
         )
 
     def _run(self, bag: Bag) -> Output:
@@ -98,7 +110,7 @@ class Predictor:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EnsemblePrediction:
-    """What several predictors say together.
+    """What several predictors say together; out of range is what most of them call so.
 
     ``prediction`` holds the means of the members' probabilities and attention; ``low`` and
     ``high`` are the least and greatest probability of the positive class among ``members``. They
@@ -150,6 +162,13 @@ class Ensemble:
         """Mean of the members' cuts by the rule that is applied."""
         return self.thresholds[self.card.threshold_rule]
 
+    @property
+    def positive_share(self) -> float | None:
+        """Mean share of positive cases that the members learnt from; None where cards lack it."""
+        shares = [m.card.provenance.get("positive_share") for m in self.members]
+        known = [float(s) for s in shares if isinstance(s, float | int)]
+        return float(np.mean(known)) if known else None
+
     def has_seen(self, sha256: str) -> bool:
         """Say whether the feature file of this digest taught any member."""
         return any(sha256 in member.card.seen_slides for member in self.members)
@@ -169,13 +188,17 @@ class Ensemble:
         answers = tuple(member.predict(bag) for member in self.members)
         probabilities = np.stack([a.probabilities for a in answers])
         attention = np.stack([a.attention for a in answers]).mean(axis=0)
+        said = [a.out_of_range for a in answers if a.out_of_range is not None]
+        is_far = 2 * sum(said) > len(said) if said else None
+        flags = [flag for flag in answers[0].flags if flag != OUT_OF_RANGE]
         mean = Prediction(
             slide_id=bag.slide_id,
             class_names=self.card.class_names,
             probabilities=probabilities.mean(axis=0),
             attention=attention,
             grid=bag.grid,
-            flags=answers[0].flags,
+            flags=(*flags, OUT_OF_RANGE) if is_far else tuple(flags),
+            out_of_range=is_far,
         )
         low, high = float(probabilities[:, 1].min()), float(probabilities[:, 1].max())
         return EnsemblePrediction(prediction=mean, low=low, high=high, members=answers)

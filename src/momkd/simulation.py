@@ -9,20 +9,23 @@
 Figures of merit on simulated cases say nothing of real ones, and belong in no table with them.
 """
 
-import gzip
-from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
-import pandas as pd
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Float32, Float64
 from sklearn.metrics import roc_auc_score
 
 from momkd import storage
-from momkd.simulated.ceilings import closed_ceilings, liability_threshold, slide_probability
+from momkd.simulated.ceilings import liability_threshold, slide_probability
+from momkd.simulated.cohort import SimulatedCohort
+from momkd.simulated.files import (
+    clinical_csv,
+    describe_truth,
+    encode_features,
+    encode_picture,
+    rna_csv_gz,
+)
+from momkd.simulated.painting import PaintingOptions
 from momkd.simulated.slides import TILE_PX0, SimulatedSlide, draw_slide
 from momkd.simulated.world import (
     N_PROGRAMMES,
@@ -35,6 +38,7 @@ from momkd.simulated.world import (
 
 __all__ = [
     "SCENARIOS",
+    "PaintingOptions",
     "SimulatedCohort",
     "SimulatedSlide",
     "SimulationOptions",
@@ -42,46 +46,8 @@ __all__ = [
     "slide_auroc",
     "slide_probabilities",
     "write_cohort",
+    "write_slide_cohort",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SimulatedCohort:
-    """Cases, their slides and RNA, and all that is hidden in reality.
-
-    Parameters
-    ----------
-    options, world
-        Where it comes from.
-    case_ids, sites
-        The cases, and each one's place among the world's sites.
-    programmes, morphology
-        z and m of each case.
-    true_labels, labels
-        Truth, and what the record says (a share eta is flipped).
-    equivocal
-        Cases whose recorded label cannot be used.
-    rna, has_rna
-        Log expression of every case, and who has it measured.
-    genes
-        Names of the genes.
-    slides
-        All slides, ordered by case; a case has none, one or two.
-    """
-
-    options: SimulationOptions
-    world: World
-    case_ids: tuple[str, ...]
-    sites: Int64[np.ndarray, " n_cases"]
-    programmes: Float64[np.ndarray, "n_cases 6"]
-    morphology: Float64[np.ndarray, "n_cases 2"]
-    true_labels: Bool[np.ndarray, " n_cases"]
-    labels: Bool[np.ndarray, " n_cases"]
-    equivocal: Bool[np.ndarray, " n_cases"]
-    rna: Float32[np.ndarray, "n_cases n_genes"]
-    has_rna: Bool[np.ndarray, " n_cases"]
-    genes: tuple[str, ...]
-    slides: tuple[SimulatedSlide, ...]
 
 
 def simulate(options: SimulationOptions) -> SimulatedCohort:
@@ -207,11 +173,49 @@ def write_cohort(cohort: SimulatedCohort, folder: Path) -> None:
     """
     for slide in cohort.slides:
         path = folder / "features" / f"{slide.slide_id}.h5"
-        storage.write_bytes(path, _h5(slide, cohort.options))
-    clinical = _clinical(cohort).to_csv(index=False, lineterminator="\n")
-    storage.write_text(folder / "clinical.csv", clinical)
-    storage.write_bytes(folder / "rna.csv.gz", gzip.compress(_rna_csv(cohort), mtime=0))
-    storage.write_json(folder / "truth.json", _truth(cohort))
+        storage.write_bytes(path, encode_features(slide, cohort.options))
+    _write_tables(cohort, folder)
+    probability = slide_probabilities(cohort)
+    on_slides = slide_auroc(cohort, probability)
+    truth = describe_truth(cohort, TILE_PX0)
+    truth["ceilings"]["histology_on_these_slides"] = None if np.isnan(on_slides) else on_slides
+    for slide, p in zip(cohort.slides, probability, strict=True):
+        truth["slides"][slide.slide_id]["bayes_probability"] = float(p)
+    storage.write_json(folder / "truth.json", truth)
+
+
+def write_slide_cohort(
+    cohort: SimulatedCohort, folder: Path, painting: PaintingOptions | None = None
+) -> None:
+    """Write a cohort as :func:`write_cohort`, but its slides as painted pyramidal TIFF files.
+
+    They lie in ``slides/<slide_id>.tif``. The exact posterior of the embeddings says nothing of
+    pixels and is left out of ``truth.json``; the ceilings of known latents and of exactly known
+    morphology hold for pixels too, because pixels show the label through the morphology only.
+
+    Parameters
+    ----------
+    cohort, folder
+        As for :func:`write_cohort`.
+    painting
+        Scale of the pictures.
+
+    Raises
+    ------
+    MachineError
+        E01 tifffile is not installed; X10 the folder cannot be written.
+    """
+    painting = painting or PaintingOptions()
+    for place, slide in enumerate(cohort.slides):
+        path = folder / "slides" / f"{slide.slide_id}.tif"
+        storage.write_bytes(path, encode_picture(cohort, place, painting))
+    _write_tables(cohort, folder)
+    storage.write_json(folder / "truth.json", describe_truth(cohort, painting.tile_px))
+
+
+def _write_tables(cohort: SimulatedCohort, folder: Path) -> None:
+    storage.write_text(folder / "clinical.csv", clinical_csv(cohort))
+    storage.write_bytes(folder / "rna.csv.gz", rna_csv_gz(cohort))
 
 
 def _gaps(options: SimulationOptions, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -240,85 +244,3 @@ def _rna(
     shown = programmes + options.sigma_r * rng.standard_normal(programmes.shape)
     noise = rng.standard_normal(site_genes.shape)
     return (world.gene_means + shown @ world.loadings + site_genes + noise).astype(np.float32)
-
-
-def _h5(slide: SimulatedSlide, options: SimulationOptions) -> bytes:
-    buffer = BytesIO()
-    dim = options.dim
-    side_px0 = options.grid_side * TILE_PX0
-    with h5py.File(buffer, "w", track_order=False) as file:
-        features = file.create_dataset(
-            "features",
-            data=slide.embeddings,
-            chunks=(1, dim),
-            maxshape=(None, dim),
-            track_times=False,
-        )
-        features.attrs["encoder"] = f"simulated-{dim}"
-        features.attrs["name"] = slide.slide_id
-        coords = file.create_dataset("coords", data=slide.coords_px0, track_times=False)
-        coords.attrs["patch_size"] = TILE_PX0 // 2
-        coords.attrs["patch_size_level0"] = TILE_PX0
-        coords.attrs["level0_magnification"] = 40
-        coords.attrs["target_magnification"] = 20
-        coords.attrs["overlap"] = 0
-        coords.attrs["level0_width"] = side_px0
-        coords.attrs["level0_height"] = side_px0
-        coords.attrs["name"] = slide.slide_id
-    return buffer.getvalue()
-
-
-def _site_name(cohort: SimulatedCohort, case: int) -> str:
-    return f"S{cohort.options.first_site + cohort.sites[case]:03d}"
-
-
-def _clinical(cohort: SimulatedCohort) -> pd.DataFrame:
-    slide_ids: dict[int, list[str]] = {}
-    for slide in cohort.slides:
-        slide_ids.setdefault(slide.case, []).append(slide.slide_id)
-    rows = []
-    for case, case_id in enumerate(cohort.case_ids):
-        word = "positive" if cohort.labels[case] else "negative"
-        label = "equivocal" if cohort.equivocal[case] else word
-        site = _site_name(cohort, case)
-        rows += [(case_id, slide_id, site, label) for slide_id in slide_ids.get(case, [""])]
-    return pd.DataFrame(rows, columns=["case_id", "slide_id", "site", "biomarker"])
-
-
-def _rna_csv(cohort: SimulatedCohort) -> bytes:
-    # a gene that is not expressed reads 0, as log2(x + 1) does
-    values = np.maximum(cohort.rna[cohort.has_rna].astype(np.float64), 0).round(4)
-    measured = [c for c, has in zip(cohort.case_ids, cohort.has_rna, strict=True) if has]
-    table = pd.DataFrame(values, index=measured, columns=list(cohort.genes))
-    return table.to_csv(index_label="case_id", lineterminator="\n").encode()
-
-
-def _truth(cohort: SimulatedCohort) -> dict[str, Any]:
-    probability = slide_probabilities(cohort)
-    on_slides = slide_auroc(cohort, probability)
-    return {
-        "options": cohort.options.model_dump(mode="json"),
-        "ceilings": {
-            **closed_ceilings(cohort.options),
-            "histology_on_these_slides": None if np.isnan(on_slides) else on_slides,
-        },
-        "cases": {
-            case_id: {
-                "programmes": cohort.programmes[case].tolist(),
-                "morphology": cohort.morphology[case].tolist(),
-                "true_label": int(cohort.true_labels[case]),
-                "recorded_label": int(cohort.labels[case]),
-                "site": _site_name(cohort, case),
-            }
-            for case, case_id in enumerate(cohort.case_ids)
-        },
-        "slides": {
-            slide.slide_id: {
-                "case_id": cohort.case_ids[slide.case],
-                "n_tiles": len(slide.niche),
-                "niche_tiles": np.flatnonzero(slide.niche).tolist(),
-                "bayes_probability": float(p),
-            }
-            for slide, p in zip(cohort.slides, probability, strict=True)
-        },
-    }

@@ -29,6 +29,7 @@ from momkd.fitting.sampling import (
     batches,
     derive_seed,
     epoch_order,
+    places_to_visit,
 )
 from momkd.fitting.schedules import ScheduleName, learning_rate
 from momkd.fitting.scoring import Scored, score, score_cases, score_placed
@@ -226,7 +227,9 @@ class _Loop:
         )
         # without anything to train, an epoch has no steps and one is enough
         self.n_epochs = options.epochs if self.stepper.has_work else 1
-        self.n_steps = math.ceil(len(train) / options.batch_size) if self.stepper.has_work else 0
+        self.places = places_to_visit(train.keys, rna_alone=model.steps_on_rna_alone)
+        n_steps = math.ceil(len(self.places) / options.batch_size)
+        self.n_steps = n_steps if self.stepper.has_work else 0
         self.pace = Pace(
             on_progress,
             n_epochs=self.n_epochs,
@@ -258,10 +261,9 @@ class _Loop:
     def train_epoch(self) -> None:
         """Take the steps of the current epoch that are still open."""
         size = self.options.batch_size
-        order = epoch_order(
-            self.train.keys, seed=self.seed, epoch=self.epoch, balanced=self.options.balanced
-        )
-        open_ = order[self.step * size : self.n_steps * size].tolist()
+        keys = [self.train.keys[i] for i in self.places]
+        order = epoch_order(keys, seed=self.seed, epoch=self.epoch, balanced=self.options.balanced)
+        open_ = [self.places[i] for i in order[self.step * size : self.n_steps * size].tolist()]
         self.model.train()
         for batch in batches(self.train.iterate(open_), size):
             figures = self.stepper.take(batch, self.epoch, self.step)

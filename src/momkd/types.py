@@ -42,6 +42,11 @@ class TileGrid:
         Objective power of that view as the writer declared it; None if unknown.
     width_px0, height_px0
         Size of the slide; None if unknown.
+    overlap_px
+        How much of a tile its neighbour shares, in pixels of the encoder's view; None if unknown.
+    is_level0
+        False where places are known in micrometres only: distances are right, and a "level-0
+        pixel" is one pixel of the encoder's view.
 
     Raises
     ------
@@ -57,6 +62,8 @@ class TileGrid:
     magnification: float | None = None
     width_px0: int | None = None
     height_px0: int | None = None
+    overlap_px: int | None = None
+    is_level0: bool = True
 
     def __post_init__(self) -> None:
         _require(len(self.coords_px0) >= 1, f"{self.slide_id}: a grid has at least one tile")
@@ -87,6 +94,8 @@ class Bag:
         Identity of the tile encoder; None if the source does not say.
     digest
         SHA-256 of the file it was read from; None for a bag made in memory.
+    encoder_sha256
+        Digest of the encoder's weights and preprocessing; None if the source does not say.
 
     Raises
     ------
@@ -100,6 +109,7 @@ class Bag:
     neighbours: Int32[Tensor, "n_tiles k"] | None = None
     encoder: str | None = None
     digest: str | None = None
+    encoder_sha256: str | None = None
 
     def __post_init__(self) -> None:
         n_tiles = len(self.embeddings)
@@ -131,19 +141,22 @@ class Expression:
     """A transcriptomic table: cases x genes.
 
     ``scale`` says what the values are: ``counts``, ``tpm``, ``rsem``, ``log2``, ``zscore`` or
-    ``unknown``.
+    ``unknown``. Values are NaN where they are missing, and only where ``has_missing`` says so.
     """
 
     case_ids: tuple[str, ...]
     genes: tuple[str, ...]
     values: Float32[np.ndarray, "n_cases n_genes"]
     scale: str = "unknown"
+    has_missing: bool = False
 
     def __post_init__(self) -> None:
         _require(self.values.shape == (len(self.case_ids), len(self.genes)), "expression shape")
         _require(len(set(self.case_ids)) == len(self.case_ids), "expression: case ids repeat")
         _require(len(set(self.genes)) == len(self.genes), "expression: genes repeat")
-        _require(bool(np.isfinite(self.values).all()), "expression: values are finite")
+        finite = np.isfinite(self.values)
+        allowed = finite | np.isnan(self.values) if self.has_missing else finite
+        _require(bool(allowed.all()), "expression: values are finite")
 
     def rows(self, case_ids: list[str] | tuple[str, ...]) -> Float32[np.ndarray, "n genes"]:
         """Give the rows of ``case_ids`` in that order; KeyError for a case without RNA."""
@@ -156,7 +169,9 @@ class SlideFile:
     """A feature file that passed its door, what it declared there, and how it was read.
 
     ``feature_key`` is the dataset of the embeddings where it is not the layout's own;
-    ``drop_nonfinite`` leaves out rows with NaN or infinite values.
+    ``drop_nonfinite`` leaves out rows with NaN or infinite values; ``coords_dir`` is where its
+    file of corners lies, and ``mpp0`` the resolution of its level 0, if these were told.
+    ``origin_sha256`` is the digest of the file that a packed one was made from.
     """
 
     slide_id: str
@@ -170,8 +185,18 @@ class SlideFile:
     mpp: float | None = None
     magnification: float | None = None
     has_coords: bool = True
+    encoder_sha256: str | None = None
+    overlap_px: int | None = None
     feature_key: str | None = None
     drop_nonfinite: bool = False
+    coords_dir: Path | None = None
+    mpp0: float | None = None
+    origin_sha256: str | None = None
+
+    @property
+    def content_sha256(self) -> str:
+        """The digest by which two files are known to hold the same slide's features."""
+        return self.origin_sha256 or self.sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,14 +217,26 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Covariates:
+    """Clinical covariates as the table states them: a value a name and case, empty if unknown."""
+
+    names: tuple[str, ...]
+    values: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cohort:
-    """Cases that may take part in one task, with the files of their slides and their RNA."""
+    """Cases that may take part in one task, with the files of their slides and their RNA.
+
+    ``covariates`` feed the clinical baseline and nothing else.
+    """
 
     task: str
     class_names: tuple[str, ...]
     cases: tuple[Case, ...]
     slides: Mapping[str, SlideFile]
     expression: Expression | None = None
+    covariates: Covariates | None = None
 
     def __post_init__(self) -> None:
         ids = [c.case_id for c in self.cases]
@@ -330,7 +367,11 @@ class Losses:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prediction:
-    """A calibrated answer for one slide; ``grid`` None where the source has no coordinates."""
+    """A calibrated answer for one slide; ``grid`` None where the source has no coordinates.
+
+    ``out_of_range`` says whether the slide's embeddings lie far outside those of the training
+    slides; None where the predictor's card does not describe them.
+    """
 
     slide_id: str
     class_names: tuple[str, ...]
@@ -338,6 +379,7 @@ class Prediction:
     attention: Float[np.ndarray, " n_tiles"]
     grid: TileGrid | None = None
     flags: tuple[str, ...] = field(default=())
+    out_of_range: bool | None = None
 
     def __post_init__(self) -> None:
         _require(abs(float(self.probabilities.sum()) - 1) < 1e-5, "probabilities sum to 1")

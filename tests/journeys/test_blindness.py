@@ -1,5 +1,6 @@
 """Held-out cases teach nothing: replace all of them by noise, and no weight changes by a bit."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from momkd.data.cohort import cohort_digest
 from momkd.data.folds import make_folds
+from momkd.errors import IntegrityError
 from momkd.types import Cohort, Fold
 from momkd.workflows.audit import audit_cohort
-from momkd.workflows.fold_job import FoldJob, run_fold
+from momkd.workflows.fold_job import FoldJob, run_fold, score_test
 from momkd.workflows.settings import ModelChoice, Settings, load_settings
+from momkd.workflows.tabular_job import run_tabular
 
 _TAUGHT = ("predictor/model.safetensors", "history.csv")
 
@@ -63,6 +67,62 @@ def test_held_out_cases_leave_no_trace(cohort: Path, tmp_path: Path, update: str
     gap = tests[0]["prob_positive"] - tests[1]["prob_positive"]
     assert (gap[tests[0]["split"] == "val"] == 0).all()
     assert gap[tests[0]["split"] == "test"].abs().max() > 1e-6, "the noise did not arrive"
+
+
+@pytest.mark.parametrize("control", ["shuffled_within_class", "label", "none"])
+def test_controls_see_no_held_out_case_either(cohort: Path, tmp_path: Path, control: str) -> None:
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(cohort, spoilt)
+    known, settings = _audited(cohort, "controls.withhold_rna=0.3")
+    fold = make_folds(known, settings.folds, 0)[0]
+    _spoil(spoilt, known, set(fold.test))
+    other, _ = _audited(spoilt)
+    choice = ModelChoice(name="momkd", control=control)  # type: ignore[arg-type]
+    for name, data in (("a", known), ("b", other)):
+        job = FoldJob(choice=choice, seed=0, fold=fold, folder=tmp_path / name)
+        run_fold(job, data, _one_epoch(settings))
+    assert _taught(tmp_path / "a", _TAUGHT) == _taught(tmp_path / "b", _TAUGHT)
+
+
+@pytest.mark.parametrize("name", ["rna_logistic", "clinical_logistic"])
+def test_baselines_decide_without_held_out_cases(cohort: Path, tmp_path: Path, name: str) -> None:
+    _add_age(cohort, seed=1)
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(cohort, spoilt)
+    known, settings = _audited(cohort, "data.covariates=[age]")
+    fold = make_folds(known, settings.folds, 0)[0]
+    _spoil(spoilt, known, set(fold.test))
+    _add_age(spoilt, seed=2, only=set(fold.test))
+    other, _ = _audited(spoilt, "data.covariates=[age]")
+    found = []
+    for folder, data in (("a", known), ("b", other)):
+        job = FoldJob(choice=ModelChoice(name=name), seed=0, fold=fold, folder=tmp_path / folder)
+        run_tabular(job, data, settings)
+        decision = json.loads((job.folder / "decision.json").read_text())
+        assert decision.pop("cohort") == cohort_digest(data)
+        found.append((decision, pd.read_csv(job.folder / "predictions.csv")))
+    assert found[0][0] == found[1][0]
+    gap = found[0][1]["prob_positive"] - found[1][1]["prob_positive"]
+    assert (gap[found[0][1]["split"] == "val"] == 0).all()
+    assert gap[found[0][1]["split"] == "test"].abs().max() > 1e-6, "the noise did not arrive"
+
+
+def test_the_test_side_is_closed_until_a_decision_is_on_disk(cohort: Path, tmp_path: Path) -> None:
+    known, settings = _audited(cohort)
+    fold = make_folds(known, settings.folds, 0)[0]
+    job = FoldJob(choice=ModelChoice(), seed=0, fold=fold, folder=tmp_path / "job")
+    with pytest.raises(IntegrityError, match=r"\[K08\].*closed until config.json is written"):
+        score_test(job, known)
+
+
+def _add_age(folder: Path, seed: int, only: set[str] | None = None) -> None:
+    path = folder / "clinical.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    rng = np.random.default_rng(seed)
+    age = {c: str(rng.integers(30, 90)) for c in sorted(set(table["case_id"]))}
+    rows = table["case_id"].isin(age.keys() if only is None else only)
+    table.loc[rows, "age"] = table.loc[rows, "case_id"].map(age)
+    table.to_csv(path, index=False)
 
 
 def test_training_cases_do_leave_a_trace(cohort: Path, tmp_path: Path) -> None:

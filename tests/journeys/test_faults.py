@@ -297,7 +297,6 @@ FEATURES: list[tuple[Spoil, int, str, str]] = [
     (_fifo, 3, "F28", "pipe"),
     (_dangling, 3, "F28", "dangling"),
     (_loop, 3, "F28", "link"),
-    (_in_flight, 3, "F31", ".lock"),
     (_twins, 5, "F32", "same content"),
     (_slide_level, 3, "F33", "slide-level"),
     (_stale_graph, 5, "F36", "edge_index_k8"),
@@ -547,6 +546,18 @@ def test_an_empty_slide_is_recorded_and_counts(cohort: Path, tmp_path: Path) -> 
     assert lenient.code == 0, lenient.err
     dropped = pd.read_csv(tmp_path / "a" / "dropped.csv")
     assert "F07" in set(dropped.loc[dropped["id"] == path.stem, "code"])
+
+
+def test_a_file_that_is_being_written_is_left_out_and_said(cohort: Path, tmp_path: Path) -> None:
+    _in_flight(cohort)
+    strict = momkd("check", "-c", cohort / "momkd.yaml")
+    refused(strict, 4, "[S20]", "1 of")
+    assert "left out: [F31]" in strict.err
+    assert ".lock" in strict.err
+    lenient = momkd("check", "-c", cohort / "momkd.yaml", "--max-skip", 0.1, "-o", tmp_path / "a")
+    assert lenient.code == 0, lenient.err
+    dropped = pd.read_csv(tmp_path / "a" / "dropped.csv")
+    assert "F31" in set(dropped.loc[dropped["id"] == _slides(cohort)[0].stem, "code"])
 
 
 def test_odd_names_and_tiles_at_one_place_are_taken_as_they_are(

@@ -176,6 +176,26 @@ def test_a_table_of_predictions_is_scored(finished_run: Path, tmp_path: Path) ->
     refused(momkd("evaluate", run, "--predictions", tmp_path / "bare.csv"), 3, "[P17]", "y_true")
 
 
+def test_models_are_compared(finished_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    answer = momkd("compare", run, "--method", "momkd", "--show-naive")
+    assert answer.code == 0, answer.err
+    assert "Nadeau-Bengio" in answer.out
+    assert "may not be claimed" in answer.out
+    assert "a warning, not a result" in answer.out
+    assert "Paired comparison" in (run / "report.html").read_text()
+    (pair,) = json.loads((run / "comparison.json").read_text())["pairs"]
+    assert (pair["method"], pair["other"]) == ("momkd", "abmil")
+    table = pd.read_csv(run / "predictions.csv", dtype=str)
+    other = tmp_path / "fewer"
+    shutil.copytree(finished_run, other)
+    table[table["case_id"] != table["case_id"].iloc[0]].to_csv(
+        other / "predictions.csv", index=False
+    )
+    refused(momkd("compare", run, other, "--method", "run/momkd"), 3, "[M01]", "1 missing")
+
+
 def test_what_cannot_be_predicted_is_refused(
     finished_run: Path, cohort: Path, tmp_path: Path
 ) -> None:

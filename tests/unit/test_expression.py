@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from momkd.data.expression import read_expression
+from momkd.data.rna.options import RnaOptions
 from momkd.errors import DataError
 
 CASES = [f"TCGA-AA-{i:04d}" for i in range(6)]
@@ -45,7 +46,8 @@ def test_forms_of_one_table_load_alike(tmp_path: Path) -> None:
     zipped.write_bytes(gzip.compress((tmp_path / "plain.csv").read_bytes()))
     forms["zipped"] = zipped
     for name, path in forms.items():
-        expression, notes = read_expression(path, target_column="HER2")
+        reading = read_expression(path, target_column="HER2")
+        expression, notes = reading.expression, reading.notes
         assert expression.case_ids == tuple(CASES), name
         assert expression.genes == tuple(GENES), name
         assert np.array_equal(expression.values, VALUES.astype(np.float32)), name
@@ -59,7 +61,8 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     metastasis = table.iloc[[1]].assign(case_id=f"{CASES[1]}-06", ERBB2=9.0)
     again = table.iloc[[2]]
     path = save(tmp_path / "a.csv", pd.concat([table, normal, metastasis, again]))
-    expression, notes = read_expression(path)
+    reading = read_expression(path)
+    expression, notes = reading.expression, reading.notes
     assert expression.case_ids == tuple(CASES)
     assert float(expression.values[0, 0]) == pytest.approx(VALUES[0, 0])
     text = " ".join(notes)
@@ -79,12 +82,13 @@ def test_scales_are_told_apart_and_linear_ones_logged_once(tmp_path: Path) -> No
     tpm = rng.random((6, 4)) + 0.1
     tpm *= 1e6 / tpm.sum(axis=1, keepdims=True)
     for values, scale in ((counts, "counts"), (tpm, "tpm"), (counts + 0.5, "rsem")):
-        expression, notes = read_expression(save(tmp_path / "a.csv", frame(values)))
-        assert f"scale {scale} (detected)" in notes[0]
+        reading = read_expression(save(tmp_path / "a.csv", frame(values)))
+        expression = reading.expression
+        assert f"scale {scale} (detected)" in reading.notes[1]
         assert expression.scale == "log2"
         assert np.allclose(expression.values, np.log2(values.astype(np.float32) + 1))
     logged = np.log2(counts + 1)
-    expression, _ = read_expression(save(tmp_path / "a.csv", frame(logged)))
+    expression = read_expression(save(tmp_path / "a.csv", frame(logged))).expression
     assert expression.scale == "log2"
     assert np.allclose(expression.values, logged, atol=1e-5)
 
@@ -96,8 +100,8 @@ def test_genes_that_repeat(tmp_path: Path) -> None:
     path = save(tmp_path / "a.csv", table)
     with pytest.raises(DataError, match=r"O13.*A"):
         read_expression(path)
-    summed, _ = read_expression(path, duplicate_genes="sum")
-    mean, _ = read_expression(path, duplicate_genes="mean")
+    summed = read_expression(path, RnaOptions(duplicate_genes="sum")).expression
+    mean = read_expression(path, RnaOptions(duplicate_genes="mean")).expression
     assert summed.genes == mean.genes == ("A", "B", "C")
     assert np.allclose(summed.values[:, 0], np.log2(counts[:, 0] + counts[:, 2] + 1))
     assert np.allclose(mean.values[:, 0], np.log2((counts[:, 0] + counts[:, 2]) / 2 + 1))
@@ -106,7 +110,8 @@ def test_genes_that_repeat(tmp_path: Path) -> None:
 def test_ensembl_versions_are_stripped(tmp_path: Path) -> None:
     table = frame()
     table.columns = ["case_id", *(f"ENSG0000000000{i}.15" for i in range(4))]
-    expression, notes = read_expression(save(tmp_path / "a.csv", table))
+    reading = read_expression(save(tmp_path / "a.csv", table))
+    expression, notes = reading.expression, reading.notes
     assert expression.genes[0] == "ENSG00000000000"
     assert any("version" in n for n in notes)
 
@@ -114,7 +119,7 @@ def test_ensembl_versions_are_stripped(tmp_path: Path) -> None:
 def test_genes_called_na_and_nan_are_genes(tmp_path: Path) -> None:
     table = frame()
     table.columns = ["case_id", "NA", "nan", "None", "TP53"]
-    expression, _ = read_expression(save(tmp_path / "a.csv", table))
+    expression = read_expression(save(tmp_path / "a.csv", table)).expression
     assert expression.genes == ("NA", "nan", "None", "TP53")
 
 
@@ -154,14 +159,16 @@ def test_summary_rows_of_counters_are_left_out(tmp_path: Path) -> None:
     turned = frame(np.abs(VALUES)).set_index("case_id").T.reset_index(names="gene_id")
     turned.loc[len(turned)] = ["N_unmapped", *[5] * 6]
     turned.loc[len(turned)] = ["__no_feature", *[5] * 6]
-    expression, notes = read_expression(save(tmp_path / "a.csv", turned))
+    reading = read_expression(save(tmp_path / "a.csv", turned))
+    expression, notes = reading.expression, reading.notes
     assert expression.genes == tuple(GENES)
     assert any("2 summary rows" in n for n in notes)
 
 
 def test_the_real_table(shared_data: Path) -> None:
     path = shared_data / "tcga-brca" / "rna.csv.gz"
-    expression, notes = read_expression(path, target_column="HER2")
+    reading = read_expression(path, target_column="HER2")
+    expression, notes = reading.expression, reading.notes
     assert expression.values.shape == (750, 1558)
     assert expression.scale == "zscore"
     assert any("site, oncotree_code" in n for n in notes)

@@ -17,8 +17,10 @@ from momkd.data.features import (
     read_manifest,
     write_manifest,
 )
-from momkd.data.hdf5 import ReadLimits, ReadRules, read_raw, slide_id_of
-from momkd.data.reader_process import Refusal, pitch_px0, read_files
+from momkd.data.layouts.geometry import pitch_px0
+from momkd.data.layouts.material import ReadLimits, ReadRules, slide_id_of
+from momkd.data.layouts.table import read_raw
+from momkd.data.reader_process import Refusal, read_files
 from momkd.errors import DataError, IntegrityError, MomkdError
 
 DIM = 6
@@ -109,9 +111,10 @@ def test_examine_reads_compares_and_remembers(tmp_path: Path) -> None:
     folder.mkdir()
     for i in range(4):
         write_trident(folder / f"s{i}.h5", seed=i)
-    files, problems = find_feature_files([folder])
+    found = find_feature_files([folder])
+    files = found.files
     assert sorted(files) == ["s0", "s1", "s2", "s3"]
-    assert not problems
+    assert not found.problems
     for n_workers in (1, 2):
         examined = examine_files(files, n_workers=n_workers)
         assert sorted(examined.slides) == sorted(files)

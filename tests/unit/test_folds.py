@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from momkd.config import parse_options
+from momkd.data.fold_proof import describe_folds
 from momkd.data.folds import (
     FoldOptions,
-    describe_folds,
     hold_out,
     make_folds,
     read_folds,
@@ -168,6 +168,8 @@ def test_counts_of_the_sides() -> None:
         index=0, seed=7, train=all_but_four[2:], val=all_but_four[:2], test=("P000", "P040")
     )
     train, val, test = describe_folds([fold], cohort)
+    assert test["largest"] == "A:1 B:1"
+    assert len({test.pop(k) for k in ("digest", "largest")}) == 2
     assert test == {
         "seed": 7, "fold": 0, "side": "test", "cases": 2, "slides": 4, "positives": 1, "rna": 2,
         "sites": 2, "sites_in_train": 2,
@@ -322,7 +324,7 @@ class TestReading:
         ]
 
     @pytest.mark.parametrize(
-        "text", ["", "fold,split\n0,train\n", "fold,case_id,split\n", "train,val,test\na,b,c\n"]
+        "text", ["", "fold,split\n0,train\n", "fold,case_id,split\n", "train,x,test\na,b,c\n"]
     )
     def test_not_such_a_table(self, tmp_path: Path, text: str) -> None:
         path = tmp_path / "folds.csv"

@@ -17,7 +17,13 @@ from momkd.config import Options
 from momkd.errors import IntegrityError, MachineError, ModelError, MomkdError
 from momkd.models import table
 from momkd.models.base import BagClassifier
-from momkd.predictor import Ensemble, Predictor, load_predictor, save_predictor
+from momkd.predictor import (
+    Ensemble,
+    Predictor,
+    fit_embedding_range,
+    load_predictor,
+    save_predictor,
+)
 from momkd.serving.card import Card, describe_card, inherited_licence
 from momkd.storage import canonical_json, digest_bytes
 from momkd.types import Bag, Dims, Output, TileGrid
@@ -61,6 +67,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_bag(seed: int = 0, n: int = TILES, dim: int = DIM, **changed: object) -> Bag:
     generator = torch.Generator().manual_seed(seed)
     grid = {"tile_px0": 512.0, "tile_px": 256, "mpp": 0.5, "magnification": 20.0}
+    grid |= {"overlap_px": 0, "is_level0": True}
     grid |= {k: changed.pop(k) for k in list(changed) if k in grid}
     coords = np.stack([np.arange(n) * 512, np.zeros(n)], axis=1).astype(np.int64)
     near = torch.full((n, changed.pop("k", K)), -1, dtype=torch.int32)
@@ -71,6 +78,7 @@ def make_bag(seed: int = 0, n: int = TILES, dim: int = DIM, **changed: object) -
         "grid": TileGrid(slide_id=f"slide-{seed}", coords_px0=coords, **grid),
         "neighbours": near,
         "encoder": "uni_v2",
+        "encoder_sha256": "ef" * 32,
     }
     return Bag(**(facts | changed))
 
@@ -83,7 +91,9 @@ def make_card(**changed: object) -> Card:
         "task": "HER2",
         "class_names": ("negative", "positive"),
         "encoder": "uni_v2",
+        "encoder_sha256": "ef" * 32,
         "tile_px": 256,
+        "overlap_px": 0,
         "magnification": 20.0,
         "mpp": 0.5,
         "neighbours": K,
@@ -151,6 +161,23 @@ def test_prediction_is_pure_and_order_free() -> None:
     assert not isinstance(alone.attention, Tensor)
 
 
+@pytest.mark.parametrize("name", ["momkd", "abmil", "transmil"])
+def test_the_number_of_threads_changes_no_probability(name: str) -> None:
+    torch.manual_seed(3)
+    model = table.build_model(name, Dims(dim_in=DIM, n_genes=20))
+    card = make_card(model=name, options=model.options.model_dump(mode="json"))
+    one, bags = Predictor(model, card), [make_bag(seed, n=200) for seed in range(3)]
+    before = torch.get_num_threads()
+    try:
+        answers = []
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            answers.append([one.predict(bag).probabilities for bag in bags])
+    finally:
+        torch.set_num_threads(before)
+    assert np.abs(np.array(answers[0]) - np.array(answers[1])).max() <= 1e-6
+
+
 def test_weights_of_the_rna_side_change_nothing() -> None:
     one, bag = make_predictor(), make_bag()
     before = one.predict(bag).probabilities
@@ -189,7 +216,9 @@ def test_serving_loads_no_table_code() -> None:
     [
         ({"dim": 4}, "C09", "width 4, the predictor expects uni_v2 6"),
         ({"encoder": "conch"}, "P01", "conch"),
+        ({"encoder_sha256": "ab" * 32}, "P02", "other weights"),
         ({"tile_px": 224}, "P03", "224 px"),
+        ({"overlap_px": 64}, "P03", "overlap by 64 px"),
         ({"mpp": 0.53}, "P03", "0.53 um/px"),
         ({"magnification": 40.0}, "P03", "40 x"),
         ({"k": 5}, "P03", "graph of 5"),
@@ -214,6 +243,10 @@ def test_all_faults_are_told_at_once() -> None:
     ("changed", "flags"),
     [
         ({"encoder": None}, ("encoder unverified",)),
+        ({"encoder_sha256": None}, ("encoder weights unverified",)),
+        ({"overlap_px": 10}, ("overlap 10 px off",)),
+        ({"overlap_px": None}, ()),
+        ({"is_level0": False}, ("places not in level-0 px",)),
         ({"encoder": "UNI_v2"}, ()),
         ({"mpp": 0.51}, ("mpp 2.0% off",)),
         ({"mpp": 0.501}, ()),
@@ -476,6 +509,85 @@ def test_hostile_names_stay_in_their_cell() -> None:
     assert yaml.safe_load(text.split("---\n")[1])["library_name"] == "momkd"
 
 
+# --- slides far from the training slides
+
+
+def taught_on(*seeds: int, **changed: object) -> Predictor:
+    described = fit_embedding_range(make_bag(seed, n=60).embeddings for seed in seeds)
+    return make_predictor(embedding_range=described, **changed)
+
+
+def test_a_slide_like_those_of_training_is_in_range(tmp_path: Path) -> None:
+    one = taught_on(*range(8))
+    answer = one.predict(make_bag(99, n=60))
+    assert answer.out_of_range is False
+    assert answer.flags == ()
+    save_predictor(one, tmp_path / "p")
+    assert load_predictor(tmp_path / "p").card.embedding_range == one.card.embedding_range
+    lines = (tmp_path / "p" / "config.json").read_text().splitlines()
+    assert len([line for line in lines if '"mean"' in line]) == 1, "a number a line"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x + 3, lambda x: 4 * x, lambda x: 0.01 * x, lambda x: x * torch.arange(DIM).eq(2)],
+    ids=["shifted", "stretched", "shrunk", "dimensions lost"],
+)
+def test_a_slide_far_from_those_of_training_is_flagged_and_scored(change) -> None:
+    one, bag = taught_on(*range(8)), make_bag(99, n=60)
+    far = make_bag(99, n=60, embeddings=change(bag.embeddings))
+    answer = one.predict(far)
+    assert answer.out_of_range is True
+    assert answer.flags == ("embeddings out of range",)
+    without = make_predictor().predict(far)
+    assert without.out_of_range is None
+    assert np.array_equal(answer.probabilities, without.probabilities)
+
+
+def test_the_distance_is_that_of_two_gaussians() -> None:
+    generator = torch.Generator().manual_seed(0)
+    slides = [torch.randn(50, 3, generator=generator) for _ in range(4)]
+    known = fit_embedding_range(slides)
+    mean = np.array([s.double().mean(0).numpy() for s in slides])
+    variance = np.array([s.double().var(0, correction=0).numpy() for s in slides])
+    spread = (variance + mean**2).mean(0) - mean.mean(0) ** 2
+    assert np.allclose(known.mean, mean.mean(0), rtol=1e-5)
+    assert np.allclose(known.variance, spread, rtol=1e-5)
+    x = torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 7.0]])
+    moved = (np.array([2, 2, 5]) - known.mean) ** 2
+    moved += (np.array([1, 0, 2]) - np.sqrt(known.variance)) ** 2
+    assert known.distance(x) == pytest.approx(np.sqrt((moved / known.variance).mean()), rel=1e-9)
+    assert known.distance(x.half()) == pytest.approx(known.distance(x))
+    assert known.greatest == pytest.approx(max(known.distance(s) for s in slides))
+    assert known.limit == pytest.approx(1.25 * known.greatest)
+
+
+def test_nothing_is_described_where_nothing_varies() -> None:
+    assert fit_embedding_range([]) is None
+    assert fit_embedding_range([torch.ones(5, 3)]) is None
+    flat = torch.cat([torch.randn(9, 2), torch.ones(9, 1)], dim=1)
+    assert np.isfinite(fit_embedding_range([flat]).distance(flat + 1))
+
+
+def test_an_ensemble_flags_what_most_members_flag() -> None:
+    far = make_bag(99, n=60)
+    near, distant = taught_on(*range(8)), taught_on(*range(8))
+    moved = distant.card.embedding_range
+    moved = moved.model_copy(update={"mean": tuple(m + 9 for m in moved.mean)})
+    distant.card = distant.card.model_copy(update={"embedding_range": moved})
+    for members, wanted in (([near, near, distant], False), ([near, distant, distant], True)):
+        answer = Ensemble(members).predict(far).prediction
+        assert answer.out_of_range is wanted
+        assert ("embeddings out of range" in answer.flags) is wanted
+    assert Ensemble([make_predictor()]).predict(far).prediction.out_of_range is None
+
+
+def test_a_range_of_another_width_is_refused() -> None:
+    described = fit_embedding_range([torch.randn(9, DIM + 1)])
+    with pytest.raises(ValueError, match="dims say"):
+        make_card(embedding_range=described)
+
+
 # --- ensembles
 
 
@@ -517,6 +629,7 @@ def test_an_empty_ensemble_is_refused() -> None:
         {"task": "ER"},
         {"class_names": ("positive", "negative")},
         {"encoder": "conch"},
+        {"encoder_sha256": "ab" * 32},
         {"mpp": 0.25},
         {"tile_px": 512},
         {"neighbours": 4},

@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from momkd.errors import MachineError
-from momkd.reporting.figures import draw_calibration, draw_history, draw_roc, png_of, svg_of
+from momkd.reporting.figures import (
+    draw_calibration,
+    draw_decision_curves,
+    draw_history,
+    draw_roc,
+    png_of,
+    svg_of,
+)
 from momkd.reporting.heatmap import draw_attention, paint_tiles
 from momkd.reporting.report import Picture, Report, write_report
 from momkd.types import TileGrid
@@ -197,6 +204,22 @@ def test_calibration_shows_shares_and_counts() -> None:
     assert np.mean(line.get_ydata()) == pytest.approx(0.5)
     assert "n = 80" in words(figure)
     assert figure.axes[1].patches
+
+
+def test_decision_curves_stand_beside_acting_on_all_and_on_none() -> None:
+    thresholds = np.linspace(0.05, 0.5, 10)
+    all_ = 0.3 - 0.7 * thresholds / (1 - thresholds)
+    figure = draw_decision_curves(thresholds, {"momkd": all_ + 0.02}, treat_all=all_)
+    everyone, nobody, model = figure.axes[0].lines
+    assert list(everyone.get_ydata()) == list(all_)
+    assert set(nobody.get_ydata()) == {0}
+    assert model.get_ydata() == pytest.approx(all_ + 0.02)
+    assert {"momkd", "act on all", "act on none"} <= {
+        t.get_text() for t in figure.axes[0].get_legend().get_texts()
+    }
+    low, high = figure.axes[0].get_ylim()
+    assert low < 0 < max(all_ + 0.02) < high
+    png_of(draw_decision_curves(thresholds, {"worthless": -all_}, treat_all=0 * all_ - 1))
 
 
 def test_history_shows_what_is_there() -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from momkd.errors import DataError
+from momkd.errors import ConfigError, DataError
 from momkd.slides.reader import Slide
 from momkd.slides.tiling import TilingOptions, _shares, lay_tiles
 from momkd.slides.tissue import TissueMask, find_tissue, read_tissue
@@ -29,17 +29,17 @@ class Glass(Slide):
         pass
 
 
-def small(picture, factor=4):
+def small(picture, factor=2):
     side = SIDE // factor
     return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BOX))
 
 
 def test_tissue_is_found():
-    found = find_tissue(small(paint_slide()), 4 * MPP)
-    truth = tissue_truth()[2::4, 2::4]
+    found = find_tissue(small(paint_slide()), 2 * MPP)
+    truth = tissue_truth()[1::2, 1::2]
     both = (found.mask & truth).sum() / (found.mask | truth).sum()
     assert both > 0.93
-    assert found.area_mm2 == pytest.approx(truth.sum() * (4 * MPP / 1000) ** 2, rel=0.07)
+    assert found.area_mm2 == pytest.approx(truth.sum() * (2 * MPP / 1000) ** 2, rel=0.07)
 
 
 def test_glass_ink_and_shadow_are_no_tissue():
@@ -53,16 +53,16 @@ def test_glass_ink_and_shadow_are_no_tissue():
 
 
 def test_polygons_and_pictures_are_read(tmp_path):
-    square = [[400, 400], [1600, 400], [1600, 1600], [400, 1600], [400, 400]]
-    hole = [[800, 800], [1200, 800], [1200, 1200], [800, 1200], [800, 800]]
+    square = [[200, 200], [800, 200], [800, 800], [200, 800], [200, 200]]
+    hole = [[400, 400], [600, 400], [600, 600], [400, 600], [400, 400]]
     path = write_geojson(tmp_path / "a.geojson", [square, hole])
-    mask = read_tissue(path, (512, 512), SIDE, SIDE, 4 * MPP)
+    mask = read_tissue(path, (512, 512), SIDE, SIDE, 2 * MPP)
     assert mask.mask.sum() == pytest.approx(300 * 300 - 100 * 100, rel=0.02)
     assert not mask.mask[250, 250]
     assert mask.mask[150, 150]
     picture = tmp_path / "m.png"
     Image.fromarray(mask.mask).save(picture)
-    again = read_tissue(picture, (512, 512), SIDE, SIDE, 4 * MPP)
+    again = read_tissue(picture, (512, 512), SIDE, SIDE, 2 * MPP)
     assert (again.mask == mask.mask).all()
 
 
@@ -76,7 +76,7 @@ def test_a_mask_of_another_slide_is_refused(tmp_path, fault):
     else:
         path.write_text('{"type": "Point"}')
     with pytest.raises(DataError) as caught:
-        read_tissue(path, (512, 512), SIDE, SIDE, 4 * MPP)
+        read_tissue(path, (512, 512), SIDE, SIDE, 2 * MPP)
     assert caught.value.problems[0].code == "S17"
 
 
@@ -110,6 +110,7 @@ def test_shares_are_exact_areas(width, height, pitch, seed):
             assert got[i, j] == pytest.approx(wanted, abs=fine * 1e-6)
 
 
+@example(mpp=1.0367979205661801, tile_px=128)
 @given(st.floats(0.11, 1.3), st.sampled_from([128, 224, 256, 896]))
 def test_corners_do_not_drift(mpp, tile_px):
     options = TilingOptions(tile_px=tile_px, mpp=0.5)
@@ -121,7 +122,36 @@ def test_corners_do_not_drift(mpp, tile_px):
     number = np.rint(grid.coords_px0 / side)
     assert np.abs(grid.coords_px0 - number * side).max() <= 0.5
     assert (grid.coords_px0 + np.floor(side) <= (40_000, 30_000)).all()
-    assert len(grid) == int(40_000 / side) * int(30_000 / side)
+    # what ends within a thousandth of a tile of the edge counts as on the slide
+    columns, rows = (int(np.floor(n / side + 1e-3)) for n in (40_000, 30_000))
+    assert len(grid) == columns * rows
+
+
+@pytest.mark.parametrize(
+    ("given", "tile_px", "mpp"),
+    [
+        ((None, None, None), 896, 0.5),
+        ((512, None, None), 512, 0.5),
+        ((256, None, 1.0), 256, 1.0),
+        ((None, 112.0, None), 224, 0.5),
+        ((None, 100.3, None), 201, 100.3 / 201),
+        ((224, 112.0, None), 224, 0.5),
+        ((224, 112.0, 0.5), 224, 0.5),
+    ],
+)
+def test_a_tile_is_told_in_pixels_or_micrometres(given, tile_px, mpp):
+    options = TilingOptions.from_sides(*given, 0.1)
+    assert (options.tile_px, options.mpp) == (tile_px, pytest.approx(mpp))
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [((224, 100.0, 0.5), "S21"), ((3, None, None), "G04"), ((None, None, 50.0), "G04")],
+)
+def test_sides_that_contradict_or_are_impossible_are_refused(given, code):
+    with pytest.raises(ConfigError) as caught:
+        TilingOptions.from_sides(*given, 0.1)
+    assert caught.value.problems[0].code == code
 
 
 def test_no_tissue_and_too_many_tiles_are_refused(tmp_path):

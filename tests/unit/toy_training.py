@@ -64,6 +64,7 @@ class Toy(BagClassifier):
     """Gated mean of tiles with dropout, an RNA term, and a moving centre per class."""
 
     training_only = ("rna",)
+    steps_on_rna_alone = True
 
     def __init__(self, dims: Dims, options: Options) -> None:
         super().__init__(dims, options)

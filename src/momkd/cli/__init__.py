@@ -1,6 +1,21 @@
 """The command line: verbs by what they are about, one program."""
 
-from momkd.cli import data_verbs, machine_verbs, slide_verbs, study_verbs, training_verbs
+from momkd.cli import (
+    data_verbs,
+    export_verbs,
+    machine_verbs,
+    slide_verbs,
+    study_verbs,
+    training_verbs,
+)
 from momkd.cli.application import main
 
-__all__ = ["data_verbs", "machine_verbs", "main", "slide_verbs", "study_verbs", "training_verbs"]
+__all__ = [
+    "data_verbs",
+    "export_verbs",
+    "machine_verbs",
+    "main",
+    "slide_verbs",
+    "study_verbs",
+    "training_verbs",
+]

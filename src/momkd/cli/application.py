@@ -3,6 +3,7 @@
 Heavy imports stand inside the commands, so that ``--help`` is instant.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,11 +36,21 @@ Set = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(help="Processes; default fits cores and memory.")]
 ModelName = Annotated[
-    str | None, typer.Option("--model", help="momkd, momkd:code,abmil or all; default: config.")
+    str | None,
+    typer.Option("--model", help="momkd,momkd:code,momkd+shuffled,abmil or all; default: config."),
+]
+SitePreserved = Annotated[
+    bool, typer.Option("--site-preserved", help="No site in training and test of a fold.")
+]
+PairedOnly = Annotated[
+    bool, typer.Option("--paired-only", help="Leave out cases that lack slide or RNA.")
 ]
 Mpp = Annotated[float | None, typer.Option(help="um per level-0 pixel, for slides without.")]
 MppFromPower = Annotated[
     bool, typer.Option("--mpp-from-power", help="Estimate it from the objective; recorded.")
+]
+CoordsDir = Annotated[
+    Path | None, typer.Option(help="Folder of tile corners, where features lie apart from them.")
 ]
 MaxSkip = Annotated[float, typer.Option(help="Share of slides that may be left out.")]
 
@@ -82,6 +93,8 @@ def _refuse(error: MomkdError) -> int:
 
 def main() -> None:
     """Run the command line; every refusal is one line a fault and an exit code of the design."""
+    # waiting threads sleep: where others use the cores too, spinning costs ten times the work
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported, later
     try:
         code = app(standalone_mode=False)
     except typer.Exit as done:

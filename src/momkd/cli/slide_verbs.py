@@ -1,61 +1,83 @@
 """Verbs that start from slides, or from what was stored of them."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from momkd.cli.application import MaxSkip, Mpp, MppFromPower, app
+from momkd.cli.application import CoordsDir, MaxSkip, Mpp, MppFromPower, app
+from momkd.slides.encoders.table import DEFAULT_ENCODER, ENCODERS
+
+
+class Stain(Enum):
+    """What a slide must look like."""
+
+    he = "he"
+    any = "any"
 
 
 @app.command()
 def extract(
     slides: Annotated[list[Path], typer.Argument(help="Slides, or folders of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of feature files.")],
-    encoder: Annotated[str, typer.Option(help="momkd extract --help lists them.")] = (
-        "efficientnet-lite0"
-    ),
-    weights: Annotated[Path | None, typer.Option(help="File of the encoder's weights.")] = None,
-    tile_px: Annotated[int, typer.Option(help="Side of a tile in pixels of its view.")] = 896,
+    encoder: Annotated[str, typer.Option(help=f"One of {', '.join(ENCODERS)}.")] = DEFAULT_ENCODER,
+    weights: Annotated[
+        Path | None, typer.Option(help="File of its weights; else its package, or the Hub.")
+    ] = None,
+    tile_px: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of a tile in pixels of its view: 896 (default), 512, 256 or other."
+        ),
+    ] = None,
     tile_um: Annotated[float | None, typer.Option(help="The same in um, instead.")] = None,
-    view_mpp: Annotated[float, typer.Option(help="um per pixel of the view; 0.5 is 20x.")] = 0.5,
+    view_mpp: Annotated[
+        float | None, typer.Option(help="um per pixel of the view; 0.5 (default) is 20x.")
+    ] = None,
     min_tissue: Annotated[float, typer.Option(help="Least share of tissue in a tile.")] = 0.1,
     tissue: Annotated[
         Path | None, typer.Option(help="Mask: GeoJSON, picture, or a folder of them.")
     ] = None,
     mpp: Mpp = None,
     mpp_from_power: MppFromPower = False,
-    scene: Annotated[int | None, typer.Option(help="Of a file with several, from 0.")] = None,
-    any_stain: Annotated[bool, typer.Option("--any-stain", help="Let grey slides pass.")] = False,
+    scene: Annotated[
+        int | None, typer.Option(help="Of a file with several scenes or planes, from 0.")
+    ] = None,
+    stain: Annotated[
+        Stain, typer.Option(help="any lets pass what does not look like H&E.")
+    ] = Stain.he,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Tiles a step.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Tiles a step.")] = 16,
+    workers: Annotated[int, typer.Option(min=1, help="Slides read side by side.")] = 1,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Digest every slide, unchanged in size and time or not."),
+    ] = False,
     max_skip: MaxSkip = 0.0,
 ) -> None:
-    """Cut slides into tiles on tissue and embed them: one feature file a slide."""
-    from momkd.config import parse_options
+    """Cut slides into tiles on tissue and embed them: one feature file a slide.
+
+    What is done is skipped, by digest; after an interruption the same command goes on.
+    """
     from momkd.slides.reader import SlideRules
     from momkd.slides.tiling import TilingOptions
     from momkd.workflows.extract import extract as run
 
-    side_px = tile_px if tile_um is None else round(tile_um / view_mpp)
-    cut = {"tile_px": side_px, "mpp": view_mpp, "min_tissue": min_tissue}
     result = run(
         slides,
         output,
         encoder=encoder,
         weights=weights,
-        tiling=parse_options(TilingOptions, cut, "command line"),
-        rules=SlideRules(
-            mpp=mpp,
-            mpp_from_power=mpp_from_power,
-            scene=scene,
-            stain="any" if any_stain else "he",
-        ),
+        tiling=TilingOptions.from_sides(tile_px, tile_um, view_mpp, min_tissue),
+        rules=SlideRules(mpp=mpp, mpp_from_power=mpp_from_power, scene=scene, stain=stain.value),
         tissue=tissue,
         device=device,
         precision="bfloat16" if bf16 else "float32",
         batch_size=batch_size,
+        workers=workers,
+        verify=verify,
         max_skip=max_skip,
     )
     typer.echo(f"wrote {output}: {len(result.files)} slides, {result.n_made} made now")
@@ -65,7 +87,9 @@ def extract(
 def predict(
     inputs: Annotated[list[Path], typer.Argument(help="Slides, feature files, folders of these.")],
     model: Annotated[Path, typer.Option("--model", help="Run or predictor folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write.")] = Path(
+        "predicted/predictions.csv"
+    ),
     only: Annotated[str | None, typer.Option(help="One model of the run.")] = None,
     cases: Annotated[Path | None, typer.Option(help="CSV: slide_id, case_id.")] = None,
     attention: Annotated[Path | None, typer.Option(help="Folder for attention scores.")] = None,
@@ -73,7 +97,14 @@ def predict(
     drop_nonfinite: Annotated[
         bool, typer.Option("--drop-nonfinite", help="Leave out rows with NaN or infinite values.")
     ] = False,
-    heatmaps: Annotated[Path | None, typer.Option(help="Folder for PNG and GeoJSON.")] = None,
+    coords_dir: CoordsDir = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Folder where features of slides are kept.")
+    ] = None,
+    heatmaps: Annotated[
+        Path | None, typer.Option(help="Folder for PNG and GeoJSON; of slides always written.")
+    ] = None,
+    no_heatmaps: Annotated[bool, typer.Option("--no-heatmaps", help="Draw none.")] = False,
     mpp: Mpp = None,
     mpp_from_power: MppFromPower = False,
     weights: Annotated[Path | None, typer.Option(help="File of the encoder's weights.")] = None,
@@ -81,9 +112,13 @@ def predict(
     max_skip: MaxSkip = 0.05,
     workers: Annotated[int, typer.Option(help="Reader processes.")] = 1,
 ) -> None:
-    """Predict from slides alone: no RNA, no labels."""
+    """Predict from slides alone: no RNA, no labels.
+
+    Of a slide: its probability with the span over fold models, and a heatmap, as PNG and GeoJSON.
+    """
     from momkd.slides.reader import SlideRules
     from momkd.workflows.predict import predict as run
+    from momkd.workflows.predict import tell_predictions
 
     table = run(
         model,
@@ -94,13 +129,17 @@ def predict(
         attention=attention,
         feature_key=feature_key,
         drop_nonfinite=drop_nonfinite,
+        coords=coords_dir,
         slides=SlideRules(mpp=mpp, mpp_from_power=mpp_from_power),
         weights=weights,
         device=device,
+        features=features,
         heatmaps=heatmaps,
+        draw=not no_heatmaps,
         max_skip=max_skip,
         workers=workers,
     )
+    typer.echo("\n".join(tell_predictions(table)))
     n_slides, n_models = table["slide_id"].nunique(), table["model"].nunique()
     typer.echo(f"wrote {output}: {n_slides} slides, {n_models} model(s)")
 

@@ -1,11 +1,19 @@
 """Verbs over finished runs, and the offline demonstration."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from momkd.cli.application import Workers, app
+from momkd.cli.application import Set, Workers, app
+
+
+class Start(Enum):
+    """What the demonstration starts from."""
+
+    slides = "slides"
+    features = "features"
 
 
 @app.command()
@@ -26,15 +34,70 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="They are tables: case_id, y_true, prob_*, fold.")
+    ] = False,
+    method: Annotated[
+        str | None, typer.Option(help="The model named beforehand; default momkd, or the first.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="auroc, auprc, brier, ...")] = "auroc",
+    model: Annotated[str | None, typer.Option(help="a,b,c: only these; default all.")] = None,
+    rope: Annotated[float, typer.Option(help="Differences below it do not matter.")] = 0.01,
+    show_naive: Annotated[
+        bool, typer.Option("--show-naive", help="The uncorrected test beside, as a warning.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; default the first run.")
+    ] = None,
+) -> None:
+    """Test one model against the others on the same cases, and say what may be claimed."""
+    from momkd.workflows.compare import compare as run
+    from momkd.workflows.tables import show_comparison
+
+    show_comparison(
+        run(
+            *paths,
+            predictions=predictions,
+            method=method,
+            metric=metric,
+            models=model,
+            rope=rope,
+            show_naive=show_naive,
+            output=output,
+        )
+    )
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("demo-run"),
-    cases: Annotated[int, typer.Option(help="Simulated cases to train on.")] = 160,
+    cases: Annotated[int, typer.Option(help="Simulated cases to train on.")] = 100,
+    new: Annotated[int, typer.Option(help="Simulated new patients to predict.")] = 60,
+    grid: Annotated[int, typer.Option(help="Tiles along a side of a simulated slide.")] = 7,
+    from_: Annotated[
+        Start, typer.Option("--from", help="slides: painted; features: simulated, quicker.")
+    ] = Start.slides,
     seed: Annotated[int, typer.Option()] = 0,
     workers: Workers = None,
+    set_: Set = None,
 ) -> None:
-    """Simulate a cohort, cross-validate MoMKD and ABMIL, predict from slides alone, report."""
+    """From slide files to a report: draw, extract, cross-validate, predict new slides."""
+    from momkd.workflows.demo import Source
     from momkd.workflows.demo import demo as run
 
-    report = run(output, n_cases=cases, seed=seed, workers=workers)
+    source: Source = "slides" if from_ is Start.slides else "features"
+    report = run(
+        output,
+        n_cases=cases,
+        n_new=new,
+        grid_side=grid,
+        seed=seed,
+        source=source,
+        set_=set_ or (),
+        workers=workers,
+    )
     typer.echo(report.table)
+    typer.echo("\n".join(report.notes))
     typer.echo(f"report: {report.path}")

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from momkd.cli.application import Config, MaxSkip, ModelName, Set, Workers, app, with_problems
+from momkd.cli.application import (
+    Config,
+    MaxSkip,
+    ModelName,
+    PairedOnly,
+    Set,
+    SitePreserved,
+    Workers,
+    app,
+    with_problems,
+)
 
 
 @app.command()
@@ -18,6 +28,11 @@ def crossval(
     workers: Workers = None,
     set_: Set = None,
     max_skip: MaxSkip = 0.0,
+    site_preserved: SitePreserved = False,
+    paired_only: PairedOnly = False,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Run the controls of distillation beside each model.")
+    ] = False,
 ) -> None:
     """Cross-validate; an interrupted run goes on with the same command."""
     from momkd.workflows.crossval import crossval as run
@@ -34,6 +49,9 @@ def crossval(
             workers=workers,
             set_=set_ or (),
             max_skip=max_skip,
+            site_preserved=site_preserved,
+            paired_only=paired_only,
+            controls=controls,
         ),
     )
     show_metrics(folder)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from momkd.data.delimited import (
     is_blank,
     read_table,
 )
-from momkd.data.hdf5 import slide_id_of
+from momkd.data.label_notes import target_notes, threshold_notes
+from momkd.data.layouts.material import slide_id_of
 from momkd.data.target import Stated, TargetOptions, count_values, normalise, read_labels
 from momkd.errors import DataError, Problem, Problems
 
@@ -26,6 +27,7 @@ __all__ = [
     "ClinicalTable",
     "ColumnOptions",
     "TargetOptions",
+    "drop_second_headers",
     "list_values",
     "normalise",
     "read_clinical",
@@ -98,7 +100,7 @@ def list_values(path: Path, target: str) -> tuple[str, dict[str, int]]:
     problems = Problems()
     column = _wanted(table, target, "target", problems)
     problems.refuse(DataError)
-    _without_second_headers(table, find_column(table.columns, CASE_COLUMNS))
+    drop_second_headers(table, find_column(table.columns, CASE_COLUMNS))
     return column, count_values(table.column(column))
 
 
@@ -119,10 +121,11 @@ def read_clinical(path: Path, target: TargetOptions, columns: ColumnOptions) -> 
     """
     table = read_table(path)
     used = _find_columns(table, target, columns)
-    n_headers = _without_second_headers(table, used.case)
+    n_headers = drop_second_headers(table, used.case)
     problems = Problems()
     stated, found = read_labels(table, used.label, target)
     problems.found += found
+    stated = _with_reasons(table, used.label, stated)
     places, n_cut = _lines_by_case(table, used, stated, problems)
     rows = [_row(path, case_id, lines, problems) for case_id, lines in places.items()]
     _require_one_case_a_slide(path, rows, problems)
@@ -138,7 +141,11 @@ def read_clinical(path: Path, target: TargetOptions, columns: ColumnOptions) -> 
         path=path,
         rows=tuple(rows),
         names_slides=used.slide is not None,
-        notes=tuple(note for note, said in notes.items() if said),
+        notes=(
+            *(note for note, said in notes.items() if said),
+            *target_notes(target),
+            *threshold_notes(table, used.label, stated),
+        ),
     )
 
 
@@ -178,8 +185,8 @@ def _wanted(table: TextTable, name: str, key: str, problems: Problems) -> str:
     return name
 
 
-def _without_second_headers(table: TextTable, case_column: str | None) -> int:
-    """Remove the second and third header lines of GDC biotab files; count them."""
+def drop_second_headers(table: TextTable, case_column: str | None) -> int:
+    """Remove the second and third header lines of GDC biotab files from a table; count them."""
     if case_column is None:
         return 0
     place = table.columns.index(case_column)
@@ -191,6 +198,17 @@ def _without_second_headers(table: TextTable, case_column: str | None) -> int:
         n_headers += 1
     del table.rows[:n_headers], table.lines[:n_headers]
     return n_headers
+
+
+def _with_reasons(table: TextTable, label: str, stated: Sequence[Stated]) -> list[Stated]:
+    """Add to blank labels why they are blank, where a column ``<label>_reason`` says it."""
+    column = find_column(table.columns, (f"{label}_reason",))
+    if column is None:
+        return list(stated)
+    return [
+        s if s.words or is_blank(why) else replace(s, why_unknown=f"{s.why_unknown}: {why}")
+        for s, why in zip(stated, table.column(column), strict=True)
+    ]
 
 
 def _lines_by_case(

@@ -6,23 +6,28 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from momkd.config import Options
+from momkd.data.aliases import merge_aliases, read_aliases, rename_rows
 from momkd.data.clinical import ClinicalTable, ColumnOptions, read_clinical
+from momkd.data.concordance import question_labels, question_sex, read_sexes
+from momkd.data.covariates import read_covariates
 from momkd.data.expression import read_expression
-from momkd.data.hdf5 import slide_id_of
-from momkd.data.matching import Dropped, match
+from momkd.data.layouts.material import slide_id_of
+from momkd.data.matching import Dropped, TissueRules, match
+from momkd.data.pairing import keep_paired
+from momkd.data.rna.genes import GeneChange
+from momkd.data.rna.options import RnaOptions
 from momkd.data.target import TargetOptions
 from momkd.errors import DataError, MomkdError, Problem
 from momkd.storage import canonical_json, digest_bytes, write_text
 from momkd.types import Case, Cohort, Expression, SlideFile
 
 
-class DataOptions(Options):
-    """Where the data lie and how they are read.
+class DataOptions(RnaOptions):
+    """Where the data lie and how they are read; how RNA is read, :class:`RnaOptions` says.
 
     Parameters
     ----------
@@ -31,23 +36,39 @@ class DataOptions(Options):
     clinical
         Table with cases, slides and labels.
     rna
-        Wide RNA table; None without RNA.
+        RNA table or folder; None without RNA.
     target
         The label column and what its values mean.
     columns
         Names of columns that are not recognised by themselves.
     feature_key
         Dataset of the embeddings, instead of the layout's own.
+    coords
+        Folder of the files of tile corners, where the features lie apart from them (CLAM's
+        ``patches``, torchmil's ``coords``).
+    slide_mpp
+        Micrometres per level-0 pixel of every slide, or a table with ``slide_id`` and ``mpp``; used
+        to place micrometre coordinates (STAMP) on level 0.
+    cache_dir
+        Folder of packed bags (``momkd pack``), read instead of the feature files in training and
+        filled on the way. Absent: ``<configuration>.packed`` beside the file that names the
+        features, if it exists. None: not used.
     on_nonfinite
         ``refuse`` a feature file with NaN or infinite values, or ``drop`` those rows and say so.
-    rna_scale
-        ``auto``, or what the values are.
-    duplicate_genes
-        ``refuse``, ``sum`` or ``mean``.
+    slide_kinds
+        TCGA slides in use: ``DX`` diagnostic; ``TS``, ``MS``, ``BS`` frozen sections.
     neighbours
         k of the tile graph.
     cache_gib
         Bags kept in memory, a process.
+    patient_alias
+        Table of ``alias`` and ``case_id``: ids that stand for a patient known by another.
+    paired_only
+        Leave out cases that lack slide or RNA, as published work does; they stand in
+        ``dropped.csv``.
+    covariates
+        Columns of the clinical table for the baseline ``clinical_logistic``; no model of slides
+        sees them.
     """
 
     features: list[Path] = Field(min_length=1)
@@ -56,13 +77,18 @@ class DataOptions(Options):
     target: TargetOptions
     columns: ColumnOptions = Field(default_factory=ColumnOptions)
     feature_key: str | None = None
+    coords: Path | None = None
+    slide_mpp: Annotated[float, Field(gt=0.01, lt=100)] | Path | None = None
+    cache_dir: Path | None = None
     on_nonfinite: Literal["refuse", "drop"] = "refuse"
-    rna_scale: Literal["auto", "counts", "tpm", "rsem", "log2", "zscore"] = "auto"
-    duplicate_genes: Literal["refuse", "sum", "mean"] = "refuse"
+    slide_kinds: tuple[Literal["DX", "TS", "MS", "BS"], ...] = Field(("DX",), min_length=1)
     neighbours: int = Field(8, ge=1)
     cache_gib: float = Field(4.0, ge=0)
+    patient_alias: Path | None = None
+    paired_only: bool = False
+    covariates: list[str] = Field(default_factory=list)
 
-    @field_validator("features", mode="before")
+    @field_validator("features", "slide_kinds", mode="before")
     @classmethod
     def _as_list(cls, value: Any) -> Any:
         return value if isinstance(value, list | tuple) else [value]
@@ -78,6 +104,7 @@ class Audit:
     n_listed: int
     n_skipped: int
     listed: Mapping[str, int]
+    gene_changes: tuple[GeneChange, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """Count what was listed, used and dropped, by kind; listed = used + dropped."""
@@ -99,7 +126,7 @@ class Audit:
         return found
 
     def write(self, folder: Path) -> None:
-        """Write ``cohort.csv`` and ``dropped.csv``."""
+        """Write ``cohort.csv``, ``dropped.csv`` and, where genes changed, ``genes.csv``."""
         cohort = self.cohort
         rows: list[list[Any]] = []
         for case in cohort.cases:
@@ -113,6 +140,9 @@ class Audit:
         _write_csv(folder / "cohort.csv", header, rows)
         left = [[d.kind, d.id, d.case_id, d.code, d.reason] for d in self.dropped]
         _write_csv(folder / "dropped.csv", ["kind", "id", "case_id", "code", "reason"], left)
+        if self.gene_changes:
+            changes = [[g.name, g.gene, g.what] for g in self.gene_changes]
+            _write_csv(folder / "genes.csv", ["name", "gene", "what"], changes)
 
 
 def load_cohort(
@@ -136,28 +166,48 @@ def load_cohort(
         case, and O04 or O14 an RNA table that shares no case with the clinical one.
     """
     problems: list[Problem] = []
-    clinical, expression, notes = None, None, list[str]()
+    aliases: dict[str, str] = {}
+    joined: list[Dropped] = []
+    if options.paired_only and options.rna is None:
+        what, remedy = "wants pairs, and there is no data.rna", "give data.rna, or leave it off"
+        problems.append(Problem(code="O24", where="data.paired_only", what=what, remedy=remedy))
+    if options.patient_alias is not None:
+        aliases = read_aliases(options.patient_alias)
+    clinical, rna, covariates, notes = None, None, None, list[str]()
     try:
         clinical = read_clinical(options.clinical, options.target, options.columns)
+        clinical = merge_aliases(clinical, aliases) if aliases else clinical
         notes += clinical.notes
     except MomkdError as error:
         problems += error.problems
     if options.rna is not None:
         try:
-            expression, said = read_expression(
-                options.rna,
-                scale=options.rna_scale,
-                duplicate_genes=options.duplicate_genes,
+            rna = read_expression(options.rna, options, target_column=options.target.column)
+            notes += rna.notes
+        except MomkdError as error:
+            problems += error.problems
+    if options.covariates and clinical is not None:
+        try:
+            covariates = read_covariates(
+                options.clinical,
+                options.covariates,
+                case_column=options.columns.case,
                 target_column=options.target.column,
+                aliases=aliases,
             )
-            notes += said
         except MomkdError as error:
             problems += error.problems
     if clinical is None or problems:
         raise DataError(*problems)
     skipped_by_id = {slide_id_of(Path(p.where)): p for p in skipped}
+    expression = None
+    if rna is not None:
+        expression, joined = rename_rows(rna.expression, aliases)
     rna_ids = () if expression is None else expression.case_ids
-    found = match(clinical, slides.keys(), skipped_by_id, frozenset(rna_ids))
+    tissue = TissueRules(sample_types=options.sample_types, slide_kinds=options.slide_kinds)
+    found = match(clinical, slides.keys(), skipped_by_id, frozenset(rna_ids), tissue, aliases)
+    if options.paired_only:
+        found = keep_paired(found)
     if expression is not None:
         problems += _require_shared_cases(options, clinical, expression)
     problems += _require_classes(options, clinical, found.cases, slides)
@@ -169,14 +219,21 @@ def load_cohort(
         cases=found.cases,
         slides={s: slides[s] for c in found.cases for s in c.slide_ids},
         expression=expression,
+        covariates=covariates,
     )
+    passed = () if rna is None else rna.left_out
+    left = [
+        Dropped(kind="rna", id=s.id, case_id=s.case_id, code=s.code, reason=s.reason)
+        for s in passed
+    ]
     return Audit(
         cohort=cohort,
-        dropped=found.dropped,
-        notes=(*notes, *found.notes),
+        dropped=(*found.dropped, *joined, *left),
+        notes=(*notes, *found.notes, *_questions(options, cohort)),
         n_listed=len(slides) + len(skipped),
         n_skipped=len(skipped),
-        listed=found.listed,
+        listed=dict(found.listed) | {"rna": len(rna_ids) + len(joined) + len(left)},
+        gene_changes=() if rna is None else rna.gene_changes,
     )
 
 
@@ -187,6 +244,17 @@ def cohort_digest(cohort: Cohort) -> str:
         for c in sorted(cohort.cases, key=lambda c: c.case_id)
     ]
     return digest_bytes(canonical_json([cohort.task, content]).encode())
+
+
+def _questions(options: DataOptions, cohort: Cohort) -> list[str]:
+    """Ask whether RNA, labels and sexes go together."""
+    if cohort.expression is None:
+        return []
+    sexes = read_sexes(options.clinical, options.columns.case)
+    return [
+        *question_labels(cohort.expression, cohort.cases, cohort.task),
+        *question_sex(cohort.expression, sexes),
+    ]
 
 
 def _require_shared_cases(

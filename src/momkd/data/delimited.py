@@ -1,27 +1,45 @@
 """The one way text tables are read: everything as text, nothing guessed to be missing."""
 
 import csv
-import gzip
-import io
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from momkd.data.excel import is_workbook, read_workbook
+from momkd.data.text_lines import TextLines
 from momkd.errors import DataError
 
 BLANK = frozenset({"", "na", "n/a", "nan", "none", "null", "."})
 """Cells that mean "nothing stated", trimmed and case-folded."""
 
 CASE_COLUMNS = (
-    *("case_id", "case", "patient_id", "patient", "submitter_id", "bcr_patient_barcode"),
+    # the GDC's patient_id is the participant's part of the barcode only
+    *("case_id", "case", "bcr_patient_barcode", "patient_id", "patient", "submitter_id"),
     *("case_submitter_id", "sample", "sample_id"),
 )
 SLIDE_COLUMNS = ("slide_id", "slide", "filename", "image_id", "wsi", "slide_name")
 SITE_COLUMNS = ("site", "tissue_source_site", "tss", "center", "centre", "institution", "hospital")
 
-_UTF16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-_NOT_TEXT = {b"PK\x03\x04": "an Excel or zip file", b"\xd0\xcf\x11\xe0": "an old Excel file"}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTable:
+    """A text table behind its header: the columns, and the lines of its rows, not yet parsed."""
+
+    path: Path
+    columns: tuple[str, ...]
+    delimiter: str
+    lines: TextLines
+    header_line: int
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Parse the rows that are left, each with its line in the file.
+
+        Raises
+        ------
+        DataError
+            O16 a row that cannot be parsed or is of another length.
+        """
+        return _rows(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +67,13 @@ class TextTable:
 
 
 def read_table(path: Path) -> TextTable:
-    """Read a whole table; raises as :func:`scan_table` does."""
+    """Read a whole table, of text or the sheet of an Excel workbook.
+
+    Raises as :func:`scan_table` and :func:`momkd.data.excel.read_workbook` do.
+    """
+    if is_workbook(path):
+        columns, cells, numbers = read_workbook(path)
+        return TextTable(path=path, columns=columns, rows=cells, lines=numbers)
     table = scan_table(path)
     lines: list[int] = []
     rows: list[list[str]] = []
@@ -69,15 +93,22 @@ def scan_table(path: Path) -> TextRows:
     DataError
         O16 it cannot be read, is empty, or has rows of another length; the latter while iterating.
     """
-    stream = io.StringIO(_decode(path, _content(path)), newline="")
-    head, n_above = _header_line(stream)
+    table = open_table(path)
+    return TextRows(path=path, columns=table.columns, rows=_some(path, table.rows()))
+
+
+def open_table(path: Path) -> OpenTable:
+    """Read the header of a table; raises as :func:`scan_table` does."""
+    lines = TextLines(path)
+    head = _header_line(lines)
     delimiter = max("\t,;", key=lambda d: len(_cells(head, d)))
     if len(_cells(head, delimiter)) < 2:
         what = "is no table: its first line has no comma, tab or semicolon"
         raise DataError.of("O16", str(path), what, "give a csv or tsv")
     columns = tuple(c.strip() for c in _cells(head, delimiter))
-    rows = _rows(path, columns, stream, delimiter, n_above + 1)
-    return TextRows(path=path, columns=columns, rows=rows)
+    return OpenTable(
+        path=path, columns=columns, delimiter=delimiter, lines=lines, header_line=lines.n_read
+    )
 
 
 def is_blank(cell: str) -> bool:
@@ -96,72 +127,51 @@ def plain_name(name: str) -> str:
     return "".join(c for c in name.casefold() if c.isalnum())
 
 
-def _header_line(stream: io.StringIO) -> tuple[str, int]:
-    """Leave the stream behind the header; a lone ``#case_id,...`` is a header, not a comment."""
+def _header_line(lines: TextLines) -> str:
+    """Leave the lines behind the header; a lone ``#case_id,...`` is a header, not a comment."""
     above: list[str] = []
-    line = stream.readline()
+    line = next(lines, "")
     while line and (line.startswith("#") or not line.strip()):
         above.append(line)
-        line = stream.readline()
+        line = next(lines, "")
     comments = [i for i, text in enumerate(above) if text.startswith("#")]
     if len(comments) == 1 and any(d in above[comments[0]] for d in "\t,;"):
-        above, line = above[: comments[0]], above[comments[0]]
-        stream.seek(sum(map(len, above)) + len(line))
-        line = line.removeprefix("#")
-    return line, len(above)
+        after = [*above[comments[0] + 1 :], line]
+        lines.put_back(after if line else after[:-1])
+        line = above[comments[0]].removeprefix("#")
+    return line
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
     return next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])
 
 
-def _rows(
-    path: Path, columns: tuple[str, ...], stream: io.StringIO, delimiter: str, n_read: int
-) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(stream, delimiter=delimiter)
-    empty = True
+def _rows(table: OpenTable) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(table.lines, delimiter=table.delimiter)
+    where, n_columns = str(table.path), len(table.columns)
     while True:
-        line = n_read + reader.line_num + 1
+        line = table.lines.n_read + 1
         try:
             row = next(reader, None)
         except csv.Error as error:
             what = f"line {line} cannot be parsed: {error}"
-            raise DataError.of("O16", str(path), what, "check quotes") from None
+            raise DataError.of("O16", where, what, "check quotes") from None
         if row is None:
-            break
+            return
         if not any(cell.strip() for cell in row):
             continue
-        if len(row) != len(columns):
-            what = f"line {line} has {len(row)} cells, the header {len(columns)}"
+        if len(row) != n_columns:
+            what = f"line {line} has {len(row)} cells, the header {n_columns}"
             remedy = "check quotes and decimal commas"
-            if empty and len(row) == len(columns) + 1:
+            if line == table.header_line + 1 and len(row) == n_columns + 1:
                 remedy = "name the first column too (write.table of R: col.names=NA)"
-            raise DataError.of("O16", str(path), what, remedy)
-        empty = False
+            raise DataError.of("O16", where, what, remedy)
         yield line, row
-    if empty:
+
+
+def _some(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    first = next(rows, None)
+    if first is None:
         raise DataError.of("O16", str(path), "holds a header and no row", "check the export")
-
-
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (OSError, EOFError, zlib.error) as error:
-        what = f"cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise DataError.of("O16", str(path), what, "check the path and the file") from None
-
-
-def _decode(path: Path, content: bytes) -> str:
-    kind = _NOT_TEXT.get(content[:4])
-    if kind is not None:
-        raise DataError.of("O16", str(path), f"is {kind}, not text", "save the sheet as csv")
-    encoding = _UTF16.get(content[:2], "utf-8-sig")
-    if b"\x00" in content[:2] and encoding == "utf-8-sig":
-        encoding = "utf-16-be" if content[:1] == b"\x00" else "utf-16-le"
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        what = f"line {line} is not {encoding.removesuffix('-sig').upper()} text"
-        raise DataError.of("O16", str(path), what, "save it as UTF-8") from None
+    yield first
+    yield from rows

@@ -1,16 +1,21 @@
 """RNA tables become one row a case and one column a gene, on a known scale."""
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from momkd.data.barcodes import parse_barcode
-from momkd.data.rna_scale import LINEAR, find_scale
-from momkd.data.wide_table import WideTable, read_wide_table
+from momkd.data.known_genes import defining_genes, spellings
+from momkd.data.rna.aliquots import LeftOutSample, choose_samples
+from momkd.data.rna.forms import recognise_rna
+from momkd.data.rna.genes import GeneChange, GeneTable, harmonise_genes
+from momkd.data.rna.options import RnaOptions
+from momkd.data.rna.raw_table import RawTable
+from momkd.data.rna.restriction import restrict_genes
+from momkd.data.rna.scale import LINEAR, doubt, find_scale
 from momkd.errors import DataError, Problem, Problems
 from momkd.types import Expression
 
@@ -18,79 +23,140 @@ _MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 _EXCEL_DATE = re.compile(
     rf"^(\d{{1,2}}-{_MONTH}(-\d+)?|{_MONTH}-\d{{1,2}}|\d{{4}}-\d\d-\d\d)$", re.I
 )
-_ENSEMBL_VERSION = re.compile(r"^(ENS[A-Z]*G\d{11})\.\d+$")
-# Oncotype DX: 16 cancer genes and 5 reference genes (Paik et al., NEJM 2004), as HGNC names them
-_ODX = (
-    "MKI67 AURKA BIRC5 CCNB1 MYBL2 GRB7 ERBB2 ESR1 PGR BCL2 SCUBE2 MMP11 CTSV GSTM1 CD68 BAG1 "
-    "ACTB GAPDH RPLP0 GUSB TFRC"
-)
-_DEFINING = {
-    **dict.fromkeys(("her2", "erbb2"), ("ERBB2",)),
-    **dict.fromkeys(("pr", "pgr"), ("PGR",)),
-    **dict.fromkeys(("er", "esr1"), ("ESR1",)),
-    **dict.fromkeys(("odx", "oncotype", "oncotypedx"), tuple(_ODX.split())),
-}
 _SHOWN = 3
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RnaReading:
+    """An RNA table as it is used, and how it came to be so.
+
+    Parameters
+    ----------
+    expression
+        One row a case, linear scales as log2(x + 1).
+    form, why
+        The form that was recognised, and by what.
+    notes
+        What was decided and left out, with counts.
+    left_out
+        Samples that do not stand for a case.
+    gene_changes
+        Genes that were joined or left out.
+    sample_types
+        How many samples of each TCGA type the source holds.
+    """
+
+    expression: Expression
+    form: str
+    why: str
+    notes: tuple[str, ...]
+    left_out: tuple[LeftOutSample, ...]
+    gene_changes: tuple[GeneChange, ...]
+    sample_types: dict[str, int]
+
+
 def read_expression(
-    path: Path,
-    *,
-    scale: str = "auto",
-    duplicate_genes: str = "refuse",
-    target_column: str | None = None,
-) -> tuple[Expression, list[str]]:
-    """Read a wide RNA table.
+    path: Path, options: RnaOptions | None = None, *, target_column: str | None = None
+) -> RnaReading:
+    """Read RNA in any form of :data:`momkd.data.rna.forms.FORMS`.
 
     Parameters
     ----------
     path
-        csv or tsv, gzipped or not; cases in rows or in columns.
-    scale
-        What the values are (``counts``, ``tpm``, ``rsem``, ``log2``, ``zscore``), or ``auto``.
-    duplicate_genes
-        ``refuse``, ``sum`` (of the linear values) or ``mean``.
+        File or folder.
+    options
+        How it is read.
     target_column
         The label's name: it must not be in the table.
-
-    Returns
-    -------
-    tuple
-        The table with one row a case, linear scales as log2(x + 1), and notes with counts.
 
     Raises
     ------
     DataError
-        O02 several aliquots of a case that differ, O03 no primary tumour left, O04 rows without
-        case id, O06 missing and O17 unreadable values, O07, O08 a scale that does not fit, O10 gene
-        names that a spreadsheet made dates, O13 duplicate genes, O14 an orientation that cannot be
-        told, O16 no table, O18 the label in the table. Those of O04, O06, O10, O17 and O18 come
-        together.
+        O02 samples of a case that differ without a rule to choose by, O03 no tumour sample left,
+        O04 rows or files without case, O06 missing and O17 unreadable values, O07, O08 a scale that
+        does not fit, O09 ids that do not go with the options, O10 gene names that a spreadsheet
+        made dates, O13 duplicate genes, O14 an orientation that cannot be told, O16 nothing
+        readable, O18 the label in the table, O26 to O28 as the forms say. Those of O04, O06, O10,
+        O17 and O18 come together.
+    IntegrityError
+        O22 pickled objects; F21 to F24 a hostile HDF5 file.
     """
-    table = read_wide_table(path)
-    problems = Problems(table.problems)
-    problems.found += _strange_names(table, target_column)
+    options = options or RnaOptions()
+    recognised = recognise_rna(path)
+    raw = recognised.form.read(path, options)
+    problems = Problems(raw.problems)
+    problems.found += _strange_names(raw, target_column)
     problems.refuse(DataError)
-    notes = list(table.notes)
-    case_ids, values = _one_row_a_case(path, table.ids, table.values, notes)
-    found = find_scale(path, values, scale)
-    genes, values = _one_column_a_gene(
-        path, table.genes, values, duplicate_genes, scale=found, notes=notes
-    )
-    how = "declared" if scale != "auto" else "detected"
-    shape = f"{len(case_ids):,} cases x {len(genes):,} genes"
-    notes.insert(0, f"RNA: {shape}, scale {found} ({how})")
-    if found in LINEAR:
-        values, found = np.log2(values + 1), "log2"
-        notes.append("RNA: log2(x + 1) taken")
-    notes += _defining_genes(target_column, genes)
+    chosen = choose_samples(raw, options)
+    scale, how = _scale(path, chosen.values, options, raw.scale, chosen.case_ids)
+    table = GeneTable(path=path, names=raw.genes, values=chosen.values, scale=scale)
+    harmonise_genes(table, raw.symbols, options)
+    values = _logged(table)
+    notes = [
+        f"RNA: {recognised.form.name} ({recognised.why})",
+        f"RNA: {len(chosen.case_ids):,} cases x {len(table.names):,} genes, scale {scale} ({how})",
+        *raw.notes,
+        *chosen.notes,
+        *table.notes,
+        *_missing(values),
+    ]
     expression = Expression(
-        case_ids=tuple(case_ids), genes=tuple(genes), values=values, scale=found
+        case_ids=tuple(chosen.case_ids),
+        genes=tuple(table.names),
+        values=values,
+        scale="log2" if scale in LINEAR else scale,
+        has_missing=bool(np.isnan(values).any()),
     )
-    return expression, notes
+    if options.restrict_genes_to is not None:
+        expression = restrict_genes(expression, options, notes, table.changes)
+    notes += _defining_genes(target_column, expression.genes)
+    return RnaReading(
+        expression=expression,
+        form=recognised.form.name,
+        why=recognised.why,
+        notes=tuple(notes),
+        left_out=tuple(chosen.left_out),
+        gene_changes=tuple(table.changes),
+        sample_types=chosen.types,
+    )
 
 
-def _strange_names(table: WideTable, target_column: str | None) -> list[Problem]:
+def _scale(
+    path: Path,
+    values: NDArray[np.float32],
+    options: RnaOptions,
+    of_form: str | None,
+    case_ids: Sequence[str],
+) -> tuple[str, str]:
+    """Give the scale, and who says so; a declared one is believed if it can be true."""
+    filled = np.nan_to_num(values, nan=0.0) if np.isnan(values).any() else values
+    if options.rna_scale != "auto":
+        return find_scale(path, filled, options.rna_scale, case_ids), "declared"
+    if of_form is not None:
+        return find_scale(path, filled, of_form, case_ids), "by its form"
+    return find_scale(path, filled, "auto", case_ids), "detected"
+
+
+def _logged(table: GeneTable) -> NDArray[np.float32]:
+    """Take the logarithm of linear values, once."""
+    if table.scale in LINEAR:
+        table.notes.append("RNA: log2(x + 1) taken")
+        return np.log2(table.values + 1)
+    why = doubt(np.nan_to_num(table.values, nan=0.0), table.scale)
+    table.notes += [why] if why else []
+    return table.values
+
+
+def _missing(values: NDArray[np.float32]) -> list[str]:
+    gaps = np.isnan(values)
+    if not gaps.any():
+        return []
+    n_genes, n_cases = int(gaps.any(axis=0).sum()), int(gaps.any(axis=1).sum())
+    text = f"RNA: {int(gaps.sum()):,} values are missing in {n_genes:,} genes of {n_cases:,} cases"
+    return [f"{text}: each fold takes the median of its training cases"]
+
+
+def _strange_names(table: RawTable, target_column: str | None) -> list[Problem]:
     found: list[Problem] = []
     where = str(table.path)
     target = (target_column or "").strip().casefold()
@@ -111,91 +177,12 @@ def _strange_names(table: WideTable, target_column: str | None) -> list[Problem]
     return found
 
 
-def _one_row_a_case(
-    path: Path, ids: Sequence[str], values: NDArray[np.float32], notes: list[str]
-) -> tuple[list[str], NDArray[np.float32]]:
-    """Keep primary tumours, cut barcodes to the case, collapse equal rows, refuse others."""
-    rows: dict[str, list[int]] = defaultdict(list)
-    other_types: Counter[str] = Counter()
-    for i, text in enumerate(ids):
-        barcode = parse_barcode(text)
-        if barcode is None or barcode.is_primary:
-            rows[text if barcode is None else barcode.case_id].append(i)
-        else:
-            other_types[barcode.sample_type or ""] += 1
-    if other_types:
-        shown = ", ".join(f"{n} of type {t}" for t, n in sorted(other_types.items()))
-        notes.append(f"RNA: samples that are not primary tumour are left out: {shown}")
-    if not rows:
-        what = "no primary tumour sample is left"
-        raise DataError.of("O03", str(path), what, "give samples of type 01")
-    differing = [c for c, r in rows.items() if (values[r] != values[r[0]]).any()]
-    if differing:
-        lengths = ", ".join(str(n) for n in sorted({len(t) for t in ids}))
-        shown = ", ".join(differing[:_SHOWN])
-        what = f"{len(differing)} cases have several samples that differ ({shown}"
-        what += f"{', ...' if len(differing) > _SHOWN else ''}; id lengths {lengths})"
-        raise DataError.of("O02", str(path), what, "keep one aliquot a case")
-    n_extra = sum(len(r) - 1 for r in rows.values())
-    if n_extra:
-        notes.append(f"RNA: {n_extra} rows repeat a case with equal values: collapsed")
-    return list(rows), values[[r[0] for r in rows.values()]]
-
-
-def _one_column_a_gene(
-    path: Path,
-    names: Sequence[str],
-    values: NDArray[np.float32],
-    rule: str,
-    *,
-    scale: str,
-    notes: list[str],
-) -> tuple[list[str], NDArray[np.float32]]:
-    """Strip Ensembl versions and join columns of one gene by ``rule``."""
-    plain = [_ENSEMBL_VERSION.sub(r"\1", name) for name in names]
-    n_changed = sum(a != b for a, b in zip(plain, names, strict=True))
-    if n_changed:
-        notes.append(f"RNA: version stripped from {n_changed} Ensembl ids")
-    places: dict[str, list[int]] = defaultdict(list)
-    for i, gene in enumerate(plain):
-        places[gene].append(i)
-    repeated = [g for g, p in places.items() if len(p) > 1]
-    if not repeated:
-        return plain, values
-    signed = scale == "zscore" or bool(values.min() < 0)
-    if rule == "refuse" or (rule == "sum" and signed):
-        what = f"{len(repeated)} genes stand in it more than once ({', '.join(repeated[:_SHOWN])})"
-        remedy = "set data.duplicate_genes: sum or mean"
-        if rule == "sum":
-            what, remedy = f"{what}; signed values have no sum", "set data.duplicate_genes: mean"
-        raise DataError.of("O13", str(path), what, remedy)
-    notes.append(f"RNA: {len(repeated)} genes stood more than once ({_counted(places)}): {rule}")
-    joined = [_join(values[:, p], rule, scale) for p in places.values()]
-    return list(places), np.stack(joined, axis=1).astype(np.float32)
-
-
-def _join(columns: NDArray[np.float32], rule: str, scale: str) -> NDArray[np.float64]:
-    wide = columns.astype(np.float64)
-    if columns.shape[1] == 1:
-        return wide[:, 0]
-    if rule == "mean":
-        return wide.mean(axis=1)
-    if scale != "log2":
-        return wide.sum(axis=1)
-    # a sum of logs would be a product: add what the logs stand for, log2(x + 1)
-    return np.log2((np.exp2(wide) - 1).sum(axis=1) + 1)
-
-
-def _counted(places: Mapping[str, Sequence[int]]) -> str:
-    shown = [f"{gene} {len(p)} times" for gene, p in places.items() if len(p) > 1]
-    return ", ".join(shown[:_SHOWN]) + (", ..." if len(shown) > _SHOWN else "")
-
-
 def _defining_genes(target_column: str | None, genes: Sequence[str]) -> list[str]:
-    """Say which genes measure what the label is about: ``her2_status_by_ihc`` -> ERBB2."""
-    words = re.findall("[a-z]+[12]?|[0-9]+", (target_column or "").casefold())
-    wanted = {gene for word in words for gene in _DEFINING.get(word, ())}
-    there = [g for g in _ODX.split() if g in wanted and g in set(genes)]
-    if not there:
+    """Say which genes measure what the label is about."""
+    there = set(genes)
+    named = [
+        next((n for n in spellings(g) if n in there), "") for g in defining_genes(target_column)
+    ]
+    if not any(named):
         return []
-    return [f"RNA: holds genes that define the label ({', '.join(there)})"]
+    return [f"RNA: holds genes that define the label ({', '.join(n for n in named if n)})"]

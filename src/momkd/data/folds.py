@@ -1,76 +1,95 @@
 """Splits of a cohort into training, validation and test: by case, stratified, repeatable.
 
-Ours are made from the case ids, the labels and a seed, and from nothing else. A table made
-elsewhere passes the same checks: no case on two sides, each tested once, both classes on each side.
+Ours are made from the case ids, the labels, a seed and, where sites are to be kept together, the
+sites. A table made elsewhere passes the same checks: no case on two sides, each tested once, both
+classes on each side.
 """
 
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from momkd.config import Options
+from momkd.data.fold_options import FoldOptions
+from momkd.data.site_folds import (
+    deal_sites,
+    group_sites,
+    hold_out_sites,
+    keep_sites_apart,
+    require_sites_apart,
+)
 from momkd.data.split_table import SIDES, SplitTable
 from momkd.errors import DataError, IntegrityError, Problem, Problems
 from momkd.storage import write_text
-from momkd.types import Case, Cohort, Fold
+from momkd.types import Cohort, Fold
+
+__all__ = [
+    "FoldOptions",
+    "Splits",
+    "hold_out",
+    "make_folds",
+    "make_splits",
+    "read_folds",
+    "require_no_twins",
+    "write_folds",
+]
 
 _COLUMNS = ("seed", "fold", "case_id", "split", "cohort")
 
 
-class FoldOptions(Options):
-    """How cases are split.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """Folds, and what was said while they were made."""
 
-    Parameters
-    ----------
-    n
-        Folds; every case with a slide is tested once a seed.
-    val_fraction
-        Share of all cases with a slide that stands in validation: 0.1 with 5 folds is 7:1:2.
-    seed
-        Of the first split; repeats count on from it.
-    file
-        A table of splits to use instead (see :func:`read_folds`).
-    allow_subset
-        That table may name other cases, miss some of the cohort, test only a part, and come from
-        another version of the cohort.
-    """
-
-    n: int = Field(5, ge=2)
-    val_fraction: float = Field(0.1, gt=0, lt=0.5)
-    seed: int = Field(0, ge=0)
-    file: Path | None = None
-    allow_subset: bool = False
+    folds: tuple[Fold, ...]
+    notes: tuple[str, ...] = ()
 
 
 def make_folds(cohort: Cohort, options: FoldOptions, seed: int) -> tuple[Fold, ...]:
-    """Split a cohort into ``options.n`` folds, stratified by label.
+    """Give the folds of :func:`make_splits`."""
+    return make_splits(cohort, options, seed).folds
 
-    Each class is dealt evenly over the test sides (counts differ by one case at most), and gives
-    its share of the validation side. Cases without a slide train in every fold. The order of rows
-    in the cohort plays no part.
+
+def make_splits(cohort: Cohort, options: FoldOptions, seed: int) -> Splits:
+    """Split a cohort into folds, stratified by label.
+
+    Each class is dealt evenly over the test sides (counts differ by one case at most, or as little
+    as whole sites allow), and gives its share of the validation side. Cases without a slide train
+    in every fold; where sites are kept together, not in those that hold their site out. The order
+    of rows in the cohort plays no part.
 
     Raises
     ------
     DataError
-        K03 fewer cases of a class than folds, K04 too few to stand on all three sides.
+        K03 fewer cases of a class than folds, K04 too few to stand on all three sides; with sites
+        kept together K06 sites too large, too small or too few, K14 cases without a site.
     IntegrityError
         K12 one slide file under two cases.
     """
     require_no_twins(cohort)
     groups = _by_label(cohort)
-    _require_enough(cohort, groups, options.n)
     rng = np.random.default_rng(seed)
-    tests = _deal(groups, options.n, rng)
-    return tuple(
+    notes: list[str] = []
+    if options.scheme == "leave_one_site_out":
+        refuse = options.small_sites == "refuse"
+        named = group_sites(cohort, min_cases=options.min_site_cases, refuse_small=refuse)
+        tests = [members for _, members in named]
+        notes.append("folds test, in their order: " + ", ".join(name for name, _ in named))
+    else:
+        _require_enough(cohort, groups, options.n)
+        if options.site_preserved:
+            tests, notes = deal_sites(cohort, options.n, rng)
+        else:
+            tests = _deal(groups, options.n, rng)
+    folds = tuple(
         _complete(cohort, groups, options, rng, Fold(index=i, seed=seed, train=(), val=(), test=t))
         for i, t in enumerate(tests)
     )
+    return Splits(folds=folds, notes=tuple(notes))
 
 
 def hold_out(cohort: Cohort, options: FoldOptions, seed: int) -> Fold:
@@ -102,45 +121,13 @@ def require_no_twins(cohort: Cohort) -> None:
     problems = Problems()
     for case in sorted(cohort.cases, key=lambda c: c.case_id):
         for slide_id in sorted(case.slide_ids):
-            sha256 = cohort.slides[slide_id].sha256
+            sha256 = cohort.slides[slide_id].content_sha256
             other_case, other_slide = first.setdefault(sha256, (case.case_id, slide_id))
             if other_case != case.case_id:
                 what = f"case {case.case_id} and {other_slide} of case {other_case} are one file"
-                remedy = "keep it under the case it belongs to"
+                remedy = "keep it under its case; two ids of one patient: data.patient_alias"
                 problems.add(Problem(code="K12", where=slide_id, what=what, remedy=remedy))
     problems.refuse(IntegrityError)
-
-
-def describe_folds(folds: Iterable[Fold], cohort: Cohort) -> list[dict[str, Any]]:
-    """Count what stands on each side of each fold.
-
-    Returns
-    -------
-    list of dict
-        A row a side: ``seed fold side cases slides positives rna sites sites_in_train``;
-        ``positives`` are cases of the second class, ``sites_in_train`` those of the side's sites
-        that training has seen.
-    """
-    cases = {c.case_id: c for c in cohort.cases}
-    rows = []
-    for fold in folds:
-        taught = _sites(cases[c] for c in fold.train)
-        for side in SIDES:
-            members = [cases[c] for c in getattr(fold, side)]
-            rows.append(
-                {
-                    "seed": fold.seed,
-                    "fold": fold.index,
-                    "side": side,
-                    "cases": len(members),
-                    "slides": sum(len(c.slide_ids) for c in members),
-                    "positives": sum(c.label == 1 for c in members),
-                    "rna": sum(c.has_rna for c in members),
-                    "sites": len(_sites(members)),
-                    "sites_in_train": len(_sites(members) & taught),
-                }
-            )
-    return rows
 
 
 def write_folds(path: Path, folds: Sequence[Fold], cohort_digest: str) -> None:
@@ -156,13 +143,20 @@ def write_folds(path: Path, folds: Sequence[Fold], cohort_digest: str) -> None:
 
 
 def read_folds(
-    path: Path, cohort: Cohort, *, cohort_digest: str, allow_subset: bool = False
+    path: Path,
+    cohort: Cohort,
+    *,
+    cohort_digest: str,
+    allow_subset: bool = False,
+    val_fraction: float = 0.1,
+    ours: bool = False,
+    site_preserved: bool = False,
 ) -> tuple[Fold, ...]:
-    """Read splits from a CSV table, ours or another's.
+    """Read splits, ours or another's (the forms: docs/formats.md).
 
     Columns ``fold``, ``split`` (train, val, test) and ``case_id``; ``seed`` and ``cohort`` may be
-    absent. A table of slides has ``slide_id`` instead of ``case_id``: a case stands where its
-    slides do. Cases without a slide, which such tables rarely name, train in every fold.
+    absent. In a table of slides a case stands where its slides do. Cases without a slide, which
+    such tables rarely name, train in every fold.
 
     Parameters
     ----------
@@ -170,12 +164,21 @@ def read_folds(
         Digest of ``cohort``; compared with the column ``cohort`` where there is one.
     allow_subset
         Lift K09, K10 and the half of K02 that wants every case tested.
+    val_fraction
+        Share of a fold's cases that validates where the table has no such side.
+    ours
+        It is the ``folds.csv`` of a run, which was checked before it was written: only K01, K10 and
+        K12 are asked again.
+    site_preserved
+        Sites must be kept together; cases without a slide do not train where their site is held
+        out.
 
     Raises
     ------
     IntegrityError
-        K01 a case on two sides (K11 in a table of slides), K10 made for another version of the
-        cohort, K12 one slide file under two cases.
+        K01 a case on two sides (K11 in a table of slides), K05 a site on the test side and
+        elsewhere in a fold, K10 made for another version of the cohort, K12 one slide file under
+        two cases.
     DataError
         K02 a case tested twice or never, K04 a side that lacks a class, K09 unknown or missing
         cases, K13 not such a table; all that were found.
@@ -186,12 +189,18 @@ def read_folds(
     if not allow_subset:
         integrity.found += table.of_another_cohort(cohort_digest)
     integrity.refuse(IntegrityError)
+    if ours:
+        folds = table.folds()
+        return tuple(keep_sites_apart(f, cohort) for f in folds) if site_preserved else folds
     problems = Problems(table.tested_twice())
     if not allow_subset:
         problems.found += [*table.never_tested(), *table.unknown(), *table.missing()]
     problems.refuse(DataError)
-    folds = table.folds()
+    folds = table.folds(val_fraction)
     Problems(_one_sided(folds, cohort, path)).refuse(DataError)
+    if site_preserved:
+        folds = tuple(keep_sites_apart(fold, cohort) for fold in folds)
+        require_sites_apart(folds, cohort, str(path))
     return folds
 
 
@@ -228,7 +237,6 @@ def _deal(
     groups: Mapping[int, list[str]], n: int, rng: np.random.Generator
 ) -> list[tuple[str, ...]]:
     # A class goes on where the last one ended, so that whole folds differ by one case at most.
-    # A deal that keeps sites together (K05, K06) would take the place of this function.
     hands: list[list[str]] = [[] for _ in range(n)]
     place = 0
     for label in sorted(groups):
@@ -248,6 +256,12 @@ def _complete(
     """Draw the validation side among the cases not tested; the others train."""
     tested = set(fold.test)
     quota = _apportion({g: len(members) for g, members in groups.items()}, options.val_fraction)
+    if options.keeps_sites:
+        whole = hold_out_sites(cohort, fold.test, quota, rng)
+        if whole is not None:
+            kept = {c.case_id for c in cohort.cases} - tested - set(whole)
+            sides = {"train": tuple(sorted(kept)), "val": whole, "test": fold.test}
+            return keep_sites_apart(Fold(index=fold.index, seed=fold.seed, **sides), cohort)
     val: list[str] = []
     train = [c.case_id for c in cohort.cases if not c.slide_ids]
     for label in sorted(groups):
@@ -257,7 +271,8 @@ def _complete(
         for i, case_id in enumerate(rest):
             (val if i in drawn else train).append(case_id)
     sides = {"train": tuple(sorted(train)), "val": tuple(sorted(val)), "test": fold.test}
-    return Fold(index=fold.index, seed=fold.seed, **sides)
+    complete = Fold(index=fold.index, seed=fold.seed, **sides)
+    return keep_sites_apart(complete, cohort) if options.keeps_sites else complete
 
 
 def _apportion(counts: Mapping[int, int], share: float) -> dict[int, int]:
@@ -268,10 +283,6 @@ def _apportion(counts: Mapping[int, int], share: float) -> dict[int, int]:
     for label in by_remainder[:left]:
         quota[label] += 1
     return quota
-
-
-def _sites(cases: Iterable[Case]) -> set[str]:
-    return {c.site for c in cases if c.site is not None}
 
 
 def _one_sided(folds: Sequence[Fold], cohort: Cohort, path: Path) -> Iterator[Problem]:

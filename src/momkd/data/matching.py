@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from momkd.data.barcodes import case_of, is_frozen_section, parse_barcode
+from momkd.data.barcodes import SLIDE_KINDS, case_of, parse_barcode, slide_kind_of
 from momkd.data.clinical import ClinicalRow, ClinicalTable
 from momkd.errors import Problem
 from momkd.types import Case
@@ -33,8 +33,16 @@ class Match:
 
     cases: tuple[Case, ...]
     dropped: tuple[Dropped, ...]
-    listed: Mapping[str, int]
+    listed: dict[str, int]
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TissueRules:
+    """Which TCGA slides may stand for a case; ids of other kinds are not looked at."""
+
+    sample_types: tuple[str, ...] = ("01",)
+    slide_kinds: tuple[str, ...] = ("DX",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +58,8 @@ def match(
     slides: Collection[str],
     skipped: Mapping[str, Problem],
     rna_ids: Collection[str],
+    tissue: TissueRules | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> Match:
     """Give each case its slides and its RNA.
 
@@ -66,13 +76,19 @@ def match(
         Slides left out there, with the reason.
     rna_ids
         Cases of the RNA table.
+    tissue
+        Which TCGA slides may stand for a case; default primary tumour, diagnostic.
+    aliases
+        Cases that other ids stand for.
     """
-    owned = _slides_of(clinical, sorted({*slides, *skipped}))
+    tissue = tissue or TissueRules()
+    owned = _slides_of(clinical, sorted({*slides, *skipped}), aliases or {})
     cases: list[Case] = []
     dropped: list[Dropped] = []
     for row in sorted(clinical.rows, key=lambda r: r.case_id):
         listed = owned.get(row.case_id, ())
-        faults = {s: _slide_fault(s, slides, skipped, clinical.names_slides) for s in listed}
+        named = clinical.names_slides
+        faults = {s: _slide_fault(s, slides, skipped, tissue, named=named) for s in listed}
         usable = tuple(sorted(s for s, fault in faults.items() if fault is None))
         has_rna = row.case_id in rna_ids
         case_fault = _case_fault(row, usable, has_rna, n_listed=len(listed))
@@ -92,7 +108,7 @@ def match(
             faults |= dict.fromkeys(usable, gone)
             dropped += [_drop("rna", row.case_id, row.case_id, gone)] if has_rna else []
         dropped += [_drop("slide", s, row.case_id, f) for s, f in faults.items() if f is not None]
-    dropped += _unclaimed(clinical, owned, slides, skipped, rna_ids)
+    dropped += _unclaimed(clinical, owned, slides, skipped, rna_ids, tissue)
     claimed = {s for listed in owned.values() for s in listed}
     n_slides = len(claimed.union(slides, skipped))
     return Match(
@@ -103,7 +119,9 @@ def match(
     )
 
 
-def _slides_of(clinical: ClinicalTable, found: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _slides_of(
+    clinical: ClinicalTable, found: Sequence[str], aliases: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
     """Give the slides of each case: as the table names them, else by their names."""
     if clinical.names_slides:
         return {row.case_id: row.slide_ids for row in clinical.rows}
@@ -111,25 +129,38 @@ def _slides_of(clinical: ClinicalTable, found: Sequence[str]) -> dict[str, tuple
     owned: dict[str, list[str]] = defaultdict(list)
     for slide_id in found:
         case_id = slide_id if slide_id in cases else case_of(slide_id)
+        case_id = aliases.get(case_id, case_id)
         if case_id in cases:
             owned[case_id].append(slide_id)
     return {case_id: tuple(s) for case_id, s in owned.items()}
 
 
 def _slide_fault(
-    slide_id: str, slides: Collection[str], skipped: Mapping[str, Problem], named: bool
+    slide_id: str,
+    slides: Collection[str],
+    skipped: Mapping[str, Problem],
+    tissue: TissueRules,
+    *,
+    named: bool,
 ) -> _Fault | None:
     """Say why a slide cannot stand for its case's tumour, or None.
 
-    Normal tissue never can; a metastasis or recurrence only where the clinical table names it.
+    Normal tissue never can; other tumour than asked for only where the clinical table names it. A
+    frozen section has to be asked for, named or not: whoever lists a whole download names them all.
     """
     if slide_id in skipped:
         problem = skipped[slide_id]
         return _Fault(code=problem.code, reason=problem.what)
     barcode = parse_barcode(slide_id)
-    if barcode is not None and not (barcode.is_tumour if named else barcode.is_primary):
-        kind = "primary tumour" if barcode.is_tumour else "tumour"
-        return _Fault(code="O03", reason=f"sample type {barcode.sample_type} is not {kind}")
+    if barcode is not None and not (
+        barcode.is_tumour if named else barcode.is_of(tissue.sample_types)
+    ):
+        why = "not asked for (data.sample_types)" if barcode.is_tumour else "no tumour"
+        return _Fault(code="O03", reason=f"sample type {barcode.sample_type} is {why}")
+    kind = slide_kind_of(slide_id) or ""
+    if kind and kind not in tissue.slide_kinds:
+        reason = f"slide kind {kind} is not asked for ({SLIDE_KINDS[kind]}; data.slide_kinds)"
+        return _Fault(code="S21", reason=reason)
     return None if slide_id in slides else _Fault(code="L05", reason="no feature file")
 
 
@@ -155,6 +186,7 @@ def _unclaimed(
     slides: Collection[str],
     skipped: Mapping[str, Problem],
     rna_ids: Collection[str],
+    tissue: TissueRules,
 ) -> list[Dropped]:
     """Give the slides and RNA rows that no clinical row speaks of."""
     cases = {row.case_id for row in clinical.rows}
@@ -164,7 +196,7 @@ def _unclaimed(
     found = [_drop("rna", c, c, nowhere) for c in sorted({*rna_ids} - cases)]
     for slide_id in sorted({*slides, *skipped} - claimed):
         case_id = case_of(slide_id)
-        fault = _slide_fault(slide_id, slides, skipped, named=True)
+        fault = _slide_fault(slide_id, slides, skipped, tissue, named=True)
         fault = fault or (unnamed if case_id in cases else nowhere)
         found.append(_drop("slide", slide_id, case_id, fault))
     return found
@@ -175,7 +207,8 @@ def _drop(kind: Literal["case", "slide", "rna"], id_: str, case_id: str, fault: 
 
 
 def _section_note(slide_ids: Sequence[str]) -> tuple[str, ...]:
-    counts = Counter(map(is_frozen_section, slide_ids))
-    if not counts[True]:
+    """Count the kinds of slides in use, where not all are diagnostic."""
+    counts = Counter(slide_kind_of(s) or "of no stated kind" for s in slide_ids)
+    if not set(counts) & {"TS", "MS", "BS"}:
         return ()
-    return (f"slides: {counts[True]} frozen sections (TS, BS, MS), {counts[False]} others",)
+    return (f"slides: {', '.join(f'{n} {kind}' for kind, n in sorted(counts.items()))}",)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from pydantic import Field
 from sklearn.feature_selection import f_classif, mutual_info_classif
 
 from momkd.config import Options
-from momkd.errors import ConfigError, DataError, IntegrityError
+from momkd.data.rna.gene_names import is_ensembl
+from momkd.errors import ConfigError, DataError, IntegrityError, MomkdError
 from momkd.storage import canonical_json, digest_bytes
 from momkd.types import Case, Expression
 
@@ -23,7 +24,8 @@ Selector = Literal["anova", "mutual_information", "variance", "xgboost", "all"]
 
 # below this share of a gene's own size, spread is rounding of float32 and nothing else
 _ROUNDING = 1e-6
-_ARRAYS = ("low", "high", "centre", "scale")
+_PLAIN = ("selector", "n_asked", "dropped_genes", "n_imputed")
+_ARRAYS = ("low", "high", "centre", "scale", "median")
 
 
 class PanelOptions(Options):
@@ -50,6 +52,8 @@ class PanelOptions(Options):
 class Panel:
     """What turns a raw value of a gene into z = (clip(value, low, high) - centre) / scale.
 
+    A value that is missing takes the median of the training cases first.
+
     Parameters
     ----------
     genes
@@ -58,6 +62,10 @@ class Panel:
         Winsor limits, in units of the table.
     centre, scale
         Mean and SD of the winsorised training values.
+    median
+        Of the training values that are there.
+    n_imputed
+        Values of the chosen genes that were missing among the training cases.
     selector, n_asked
         How the genes were chosen, and how many were wanted (of ``all``: those that vary).
     dropped_genes
@@ -76,10 +84,12 @@ class Panel:
     high: Float32[np.ndarray, " n_genes"]
     centre: Float32[np.ndarray, " n_genes"]
     scale: Float32[np.ndarray, " n_genes"]
+    median: Float32[np.ndarray, " n_genes"]
     selector: str
     n_asked: int
     dropped_genes: dict[str, str]
     fitted_on: tuple[str, ...]
+    n_imputed: int = 0
 
     def __post_init__(self) -> None:
         if not bool((self.scale > 0).all()):
@@ -100,28 +110,59 @@ class Panel:
                 f"panel: {len(self.dropped_genes)} genes do not vary among the training cases "
                 f"and are dropped (first: {first})"
             )
+        if self.n_imputed:
+            found.append(
+                f"panel: {self.n_imputed} missing values of the chosen genes took the median of "
+                "the training cases"
+            )
         return found
 
+    def absent_genes(self, expression: Expression) -> tuple[str, ...]:
+        """Give the genes of the panel that a table lacks, in order of rank."""
+        there = set(expression.genes)
+        return tuple(g for g in self.genes if g not in there)
+
     def transform(
-        self, expression: Expression, case_ids: Sequence[str]
+        self,
+        expression: Expression,
+        case_ids: Sequence[str],
+        *,
+        absent: Literal["refuse", "train_mean"] = "refuse",
     ) -> Float32[np.ndarray, "n_cases n_genes"]:
         """Give the z values of cases, a row a case; bounded, whatever the table holds.
+
+        Parameters
+        ----------
+        absent
+            What stands for a gene that the table lacks: nothing, or the mean of the training cases,
+            which is z = 0 (:meth:`absent_genes` says which).
 
         Raises
         ------
         DataError
-            O05 the table lacks genes of the panel.
+            O05 the table lacks genes of the panel, or O09 all of them because one side holds
+            Ensembl ids and the other symbols.
         """
+        missing = self.absent_genes(expression)
+        if missing and (absent == "refuse" or len(missing) == len(self.genes)):
+            raise self._lacks(missing, expression)
         place = {g: i for i, g in enumerate(expression.genes)}
-        missing = [g for g in self.genes if g not in place]
-        if missing:
-            what = (
-                f"lacks {len(missing)} of the panel's {len(self.genes)} genes: "
-                f"{', '.join(missing[:5])}"
-            )
-            raise DataError.of("O05", "RNA table", what, "give a table that has these genes")
-        raw = expression.rows(tuple(case_ids))[:, [place[g] for g in self.genes]]
-        return (np.clip(raw, self.low, self.high) - self.centre) / self.scale
+        there = [i for i, g in enumerate(self.genes) if g in place]
+        z = np.zeros((len(case_ids), len(self.genes)), dtype=np.float32)
+        raw = expression.rows(tuple(case_ids))[:, [place[self.genes[i]] for i in there]]
+        raw = np.where(np.isnan(raw), self.median[there], raw)
+        inside = np.clip(raw, self.low[there], self.high[there])
+        z[:, there] = (inside - self.centre[there]) / self.scale[there]
+        return z
+
+    def _lacks(self, missing: Sequence[str], expression: Expression) -> MomkdError:
+        what = f"lacks {len(missing)} of the panel's {len(self.genes)} genes: "
+        what += ", ".join(missing[:5])
+        here, there = (sum(map(is_ensembl, g)) * 2 > len(g) for g in (self.genes, expression.genes))
+        if here != there:
+            what += f" (one side holds Ensembl ids, the other symbols: {expression.genes[0]})"
+            return DataError.of("O09", "RNA table", what, "set data.gene_map: a probemap")
+        return DataError.of("O05", "RNA table", what, "give a table that has these genes")
 
     def require_disjoint(self, case_ids: Iterable[str]) -> None:
         """Make sure that none of these cases had a part in the fit.
@@ -141,13 +182,14 @@ class Panel:
         """Write the panel; equal panels give equal text, and every float32 survives exactly."""
         content = {name: getattr(self, name).astype(float).tolist() for name in _ARRAYS}
         content |= {name: list(getattr(self, name)) for name in ("genes", "fitted_on")}
-        content |= {name: getattr(self, name) for name in ("selector", "n_asked", "dropped_genes")}
+        content |= {name: getattr(self, name) for name in _PLAIN}
         return canonical_json(content)
 
     @classmethod
     def from_json(cls, text: str) -> "Panel":
         """Read what :meth:`to_json` wrote."""
         content = json.loads(text)
+        content.setdefault("median", content["centre"])  # not written before values could miss
         content |= {name: np.array(content[name], dtype=np.float32) for name in _ARRAYS}
         content |= {name: tuple(content[name]) for name in ("genes", "fitted_on")}
         return cls(**content)
@@ -182,6 +224,7 @@ def fit_panel(
     columns = sorted(range(len(expression.genes)), key=lambda i: expression.genes[i])
     names = [expression.genes[i] for i in columns]
     raw = expression.rows([c.case_id for c in used])[:, columns]
+    raw, median, gaps = _filled(raw)
     limits = np.quantile(raw.astype(np.float64), [options.winsor, 1 - options.winsor], axis=0)
     low, high = limits.astype(np.float32)
     inside = np.clip(raw, low, high).astype(np.float64)
@@ -204,10 +247,15 @@ def fit_panel(
         high=high[chosen],
         centre=centre[chosen].astype(np.float32),
         scale=scale[chosen].astype(np.float32),
+        median=np.median(raw[:, chosen], axis=0) if median is None else median[chosen],
         selector=options.selector,
         n_asked=n_asked,
-        dropped_genes={names[i]: _why_dropped(raw[:, i]) for i in np.flatnonzero(~varies)},
+        dropped_genes={
+            names[i]: _why_dropped(raw[:, i], int(gaps[:, i].sum()))
+            for i in np.flatnonzero(~varies)
+        },
         fitted_on=tuple(sorted(_short_digest(c.case_id) for c in used)),
+        n_imputed=int(gaps[:, chosen].sum()),
     )
 
 
@@ -286,7 +334,26 @@ def _require_cases(used: Sequence[Case], selector: str) -> None:
         raise DataError.of("O19", f"panel ({selector})", what, remedy)
 
 
-def _why_dropped(raw: Float32[np.ndarray, " n_cases"]) -> str:
+def _filled(
+    raw: Float32[np.ndarray, "n_cases n_genes"],
+) -> tuple[
+    Float32[np.ndarray, "n_cases n_genes"],
+    Float32[np.ndarray, " n_genes"] | None,
+    Bool[np.ndarray, "n_cases n_genes"],
+]:
+    """Put the median of the others where values are missing; 0 where all are, so none varies."""
+    gaps = np.isnan(raw)
+    if not gaps.any():
+        return raw, None, gaps
+    median = np.zeros(raw.shape[1], dtype=np.float32)
+    some = ~gaps.all(axis=0)
+    median[some] = np.nanmedian(raw[:, some], axis=0)
+    return np.where(gaps, median, raw), median, gaps
+
+
+def _why_dropped(raw: Float32[np.ndarray, " n_cases"], n_missing: int) -> str:
+    if n_missing == len(raw):
+        return f"missing in all {len(raw)} training cases"
     n_other = int((raw != np.median(raw)).sum())
     if n_other == 0:
         return f"constant in all {len(raw)} training cases"

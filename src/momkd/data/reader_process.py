@@ -1,7 +1,7 @@
 """Reads feature files in a process that may crash or hang without harm to the run.
 
-The child imports h5py and numpy only, and is kept for many files; a crash or a hang costs one
-file and one restart.
+The child imports h5py and numpy only, and what else a layout needs when it meets it; it is kept
+for many files. A crash or a hang costs one file and one restart.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,9 +11,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import numpy as np
-
-from momkd.data.hdf5 import RawFeatures, ReadRules, read_raw
+from momkd.data.layouts.material import Geometry, RawFeatures, ReadRules
+from momkd.data.layouts.table import read_raw
 from momkd.errors import IntegrityError, MomkdError, Problem
 
 
@@ -24,16 +23,16 @@ class FileFacts:
     slide_id: str
     path: Path
     layout: str
+    why: str
     sha256: str
     n_tiles: int
     dim: int
     dtype: str
     has_coords: bool
-    tile_px0: float | None
-    tile_px: int | None
-    mpp: float | None
-    magnification: float | None
+    geometry: Geometry
     encoder: str | None
+    encoder_sha256: str | None
+    origin_sha256: str | None
     n_same_place: int
     pitch_px0: float | None
     notes: tuple[str, ...]
@@ -49,38 +48,24 @@ class Refusal:
 
 def facts_of(raw: RawFeatures, path: Path) -> FileFacts:
     """Keep the facts of a file that was read."""
-    coords = raw.coords_px0
     return FileFacts(
         slide_id=raw.slide_id,
         path=path,
         layout=raw.layout,
+        why=raw.why,
         sha256=raw.sha256,
         n_tiles=raw.embeddings.shape[0],
         dim=raw.embeddings.shape[1],
         dtype=str(raw.embeddings.dtype),
-        has_coords=coords is not None,
-        tile_px0=raw.tile_px0,
-        tile_px=raw.tile_px,
-        mpp=raw.mpp,
-        magnification=raw.magnification,
+        has_coords=raw.coords_px0 is not None,
+        geometry=raw.geometry,
         encoder=raw.encoder,
+        encoder_sha256=raw.encoder_sha256,
+        origin_sha256=raw.origin_sha256,
         n_same_place=raw.n_same_place,
-        pitch_px0=None if coords is None else pitch_px0(coords),
+        pitch_px0=raw.pitch_px0,
         notes=raw.notes,
     )
-
-
-def pitch_px0(coords_px0: np.ndarray) -> float | None:
-    """Measure the usual step between tile corners along an axis; None with fewer than 2 places."""
-    steps = []
-    for axis in (0, 1):
-        other = coords_px0[:, 1 - axis]
-        order = np.lexsort((coords_px0[:, axis], other))
-        same_line = np.diff(other[order]) == 0
-        gaps = np.diff(coords_px0[order, axis])[same_line]
-        steps.append(gaps[gaps > 0])
-    found = np.concatenate(steps)
-    return float(np.median(found)) if len(found) else None
 
 
 def read_files(

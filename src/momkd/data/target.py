@@ -1,6 +1,7 @@
 """The label: which values of a column mean positive, negative, or unknown; nothing is assumed."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,10 @@ from momkd.data.delimited import TextTable, is_blank
 from momkd.errors import Problem
 
 _SURVIVAL = ("survival", "days_to", "os_time", "pfs", "_time", "months", "futime")
-_PREDICTION = ("pred", "prob", "logit", "y_hat")
+_EVENTS = ("censorship", "censored", "censor", "event", "vital_status", "death")
+_EVENT_OF = ("os", "pfs", "dfs", "dss", "rfs", "pfi", "dfi")
+_PREDICTION = ("pred", "prob", "logit", "y_hat", "yhat")
+_SCORE_OF = re.compile(r"^p_.|^p\d$|_p$", re.I)
 _MANY_VALUES = 10
 _SAME = 0.999
 
@@ -23,13 +27,15 @@ class TargetOptions(Options):
     """What the label column is called and what its values mean.
 
     Compared as text, trimmed, whatever the case; 1, 1.0 and true are one value. A blank cell is
-    unknown. Any other value must stand under ``exclude``, where it is unknown too.
+    unknown. Any other value must stand under ``exclude``, where it is unknown too. ``note`` is said
+    wherever the label is used.
     """
 
     column: str
     positive: list[str] = Field(min_length=1)
     negative: list[str] = Field(min_length=1)
     exclude: list[str] = Field(default_factory=list)
+    note: str | None = None
 
     @field_validator("positive", "negative", "exclude", mode="before")
     @classmethod
@@ -64,7 +70,7 @@ def normalise(value: str) -> str:
     text = value.strip().casefold()
     if text in ("true", "false"):
         return str(int(text == "true"))
-    number = _as_number(text)
+    number = as_number(text)
     return str(int(number)) if number is not None and number.is_integer() else text
 
 
@@ -75,7 +81,7 @@ def count_values(cells: Sequence[str]) -> dict[str, int]:
     for cell in cells:
         if not is_blank(cell):
             key = normalise(cell)
-            shown.setdefault(key, cell if _as_number(key) is None else key)
+            shown.setdefault(key, cell if as_number(key) is None else key)
             counts[key] += 1
     return {shown[key]: n for key, n in sorted(counts.items())}
 
@@ -89,10 +95,11 @@ def read_labels(
     -------
     tuple
         One statement a row, and problems: L01 unmapped values, L02 a value on two sides, L10 a side
-        that never occurs, L13 a time or measurement, L14 a prediction that equals the label.
+        that never occurs, L13 a time, a measurement or the event that ends a survival time, L14 a
+        prediction that equals the label.
     """
     where = f"{table.path} column {column}"
-    problems = _overlaps(where, target)
+    problems = [*_overlaps(where, target), *_events(table, column)]
     negative, positive, excluded = (
         {normalise(v) for v in values}
         for values in (target.negative, target.positive, target.exclude)
@@ -144,7 +151,7 @@ def _overlaps(where: str, target: TargetOptions) -> list[Problem]:
 
 def _looks_measured(column: str, strange: Counter[str]) -> bool:
     """Say whether unmapped values are a time or a measurement rather than classes."""
-    numbers = bool(strange) and all(_as_number(v) is not None for v in strange)
+    numbers = bool(strange) and all(as_number(v) is not None for v in strange)
     named = any(word in column.casefold() for word in _SURVIVAL)
     return numbers and (named or len(strange) > _MANY_VALUES)
 
@@ -159,13 +166,35 @@ def _unmapped(where: str, strange: Counter[str], measured: bool) -> Problem:
     return Problem(code="L01", where=where, what=what, remedy=remedy)
 
 
+def _events(table: TextTable, column: str) -> list[Problem]:
+    """Tell the event of a survival time passed as label: who was not followed has none (L13)."""
+    name = column.casefold()
+    stem = name.removesuffix("_status").removesuffix("_event")
+    times = [
+        c
+        for c in table.columns
+        if c.casefold() != name and any(word in c.casefold() for word in _SURVIVAL)
+    ]
+    if not times or not (name in _EVENTS or stem in _EVENT_OF):
+        return []
+    what = f"is the event of a survival time (beside {times[0]!r}), not a class"
+    remedy = "censored cases have no class: give a column of classes"
+    where = f"{table.path} column {column}"
+    return [Problem(code="L13", where=where, what=what, remedy=remedy)]
+
+
+def _is_prediction(name: str) -> bool:
+    text = name.casefold()
+    return any(word in text for word in _PREDICTION) or _SCORE_OF.search(text) is not None
+
+
 def _predictions(table: TextTable, column: str, labels: Sequence[int | None]) -> list[Problem]:
     """Tell columns of predictions from which the label may have been made (L14)."""
     found: list[Problem] = []
     for name in dict.fromkeys(table.columns):
-        if name == column or not any(word in name.casefold() for word in _PREDICTION):
+        if name == column or not _is_prediction(name):
             continue
-        numbers = [_as_number(cell) for cell in table.column(name)]
+        numbers = [as_number(cell) for cell in table.column(name)]
         pairs = [(a, b) for a, b in zip(numbers, labels, strict=True) if None not in (a, b)]
         scores, truth = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
         if len(pairs) < 3 or scores.std() == 0 or truth.std() == 0:
@@ -179,7 +208,8 @@ def _predictions(table: TextTable, column: str, labels: Sequence[int | None]) ->
     return found
 
 
-def _as_number(text: str) -> float | None:
+def as_number(text: str) -> float | None:
+    """Read a finite number; None for anything else."""
     if "_" in text:  # float() takes 1_0
         return None
     try:

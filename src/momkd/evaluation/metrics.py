@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Float64, Integer
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize
 from scipy.special import expit, logit
@@ -31,12 +31,15 @@ class Recalibration:
         Of logit(y) = a + slope * logit(p), fitted freely; 1 is right, below 1 overconfident.
     intercept
         Of logit(y) = intercept + logit(p) (calibration in the large); 0 is right.
+    free_intercept
+        The a of the fit that gives the slope.
     why_no_slope, why_no_intercept
         Why the figure is NaN; empty where it is defined.
     """
 
     slope: float
     intercept: float
+    free_intercept: float = float("nan")
     why_no_slope: str = ""
     why_no_intercept: str = ""
 
@@ -139,7 +142,7 @@ def recalibrate(y_true: Labels, prob_positive: Scores) -> Recalibration:
     is NaN and the reason given, instead of a number that only says when the optimiser stopped.
     Probabilities are held 1e-6 away from 0 and 1.
     """
-    x = logit(np.clip(prob_positive.astype(np.float64), _NEAREST, 1 - _NEAREST))
+    x = log_odds(prob_positive)
     yes = y_true == 1
     if yes.all() or not yes.any():
         nan = float("nan")
@@ -148,8 +151,15 @@ def recalibrate(y_true: Labels, prob_positive: Scores) -> Recalibration:
         )
     intercept = _root(lambda shift: float(expit(x + shift).sum() - yes.sum()))
     why = _why_no_slope(x[yes], x[~yes])
-    slope = float("nan") if why else _slope(x, yes.astype(np.float64))
-    return Recalibration(slope=slope, intercept=intercept, why_no_slope=why)
+    if why:
+        return Recalibration(slope=float("nan"), intercept=intercept, why_no_slope=why)
+    free, slope = _free_fit(x, yes.astype(np.float64))
+    return Recalibration(slope=slope, intercept=intercept, free_intercept=free)
+
+
+def log_odds(prob_positive: Scores) -> Float64[np.ndarray, " n"]:
+    """Give logit(p), p held 1e-6 away from 0 and 1."""
+    return logit(np.clip(prob_positive.astype(np.float64), _NEAREST, 1 - _NEAREST))
 
 
 def _why_no_slope(yes: NDArray[np.float64], no: NDArray[np.float64]) -> str:
@@ -160,7 +170,7 @@ def _why_no_slope(yes: NDArray[np.float64], no: NDArray[np.float64]) -> str:
     return ""
 
 
-def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+def _free_fit(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
     spread = x.std()
     unit = (x - x.mean()) / spread
 
@@ -171,7 +181,8 @@ def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
         return float(np.mean(np.logaddexp(0, z) - y * z)), gradient
 
     found = minimize(loss, np.zeros(2), jac=True, method="BFGS", options={"gtol": 1e-9})
-    return float(found.x[1] / spread)
+    slope = float(found.x[1] / spread)
+    return float(found.x[0]) - slope * float(x.mean()), slope
 
 
 def _root(excess: Callable[[float], float]) -> float:

@@ -19,8 +19,16 @@ METRICS = (
     "macro_f1",
     "sensitivity",
     "specificity",
+    "sensitivity_at_specificity_90",
+    "specificity_at_sensitivity_95",
     "brier",
 )
+
+# of the cuts of a ROC curve, those that keep this much of the one tell the best of the other
+_SPECIFICITY_KEPT = 0.90
+_SENSITIVITY_KEPT = 0.95
+# 36 of 40 is 0.9, whatever the floats say
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,6 +72,23 @@ def summarise_folds(
         An interval for each of :data:`METRICS`. A draw that leaves a fold with one class counts
         for the metrics that are still defined.
     """
+    drawn = draw_folds(folds, n_draws=n_draws, seed=seed)
+    return {name: percentile_interval(mean_over_folds(v), level) for name, v in drawn.items()}
+
+
+def draw_folds(
+    folds: Sequence[FoldScores], *, n_draws: int = 2000, seed: int = 0
+) -> dict[str, NDArray[np.float64]]:
+    """Score each fold as observed and in bootstrap draws of cases.
+
+    Two models scored on the same cases see the same draws, whatever their folds, so their means
+    may be subtracted draw by draw.
+
+    Returns
+    -------
+    dict
+        Metric -> (n_folds, 1 + n_draws), the first column as observed.
+    """
     order, labels = _cases(folds)
     weights = draw_case_weights(labels, n_draws, seed)
     place = {case: i for i, case in enumerate(order)}
@@ -75,7 +100,31 @@ def summarise_folds(
         scores = weighted_metrics(fold.labels, fold.probabilities, fold.threshold, drawn)
         for name in METRICS:
             values[name][row] = scores[name]
-    return {name: _interval(_nanmean(v), level) for name, v in values.items()}
+    return values
+
+
+def mean_over_folds(
+    values: Float64[np.ndarray, "folds draws"],
+) -> Float64[np.ndarray, " draws"]:
+    """Average over the folds in which a metric is defined; NaN where it is in none."""
+    known = ~np.isnan(values)
+    return _ratio(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0).astype(float))
+
+
+def percentile_interval(values: NDArray[np.float64], level: float = 0.95) -> Interval:
+    """Give the first of ``values`` with the percentile interval of the others."""
+    drawn = values[1:][~np.isnan(values[1:])]
+    if np.isnan(values[0]) or not len(drawn):
+        return Interval(value=float(values[0]), low=np.nan, high=np.nan)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value=float(values[0]), low=float(low), high=float(high))
+
+
+def fold_metrics(fold: FoldScores) -> dict[str, float]:
+    """Give the metrics of one fold, NaN where not defined."""
+    ones = np.ones((1, len(fold.labels)))
+    found = weighted_metrics(fold.labels, fold.probabilities, fold.threshold, ones)
+    return {name: float(found[name][0]) for name in METRICS}
 
 
 def draw_case_weights(
@@ -100,7 +149,9 @@ def weighted_metrics(
     """Score weighted cases, all draws at once; a metric without its classes is NaN.
 
     AUROC counts ties one half; AUPRC is average precision. With weights of one these are the
-    plain metrics.
+    plain metrics. The two metrics at a fixed value of the other rate are read off the ROC curve
+    of these very cases: the best cut that keeps a specificity of 0.90 (a sensitivity of 0.95), no
+    point between two cuts, and no threshold that was chosen beforehand.
     """
     yes, no = weights * (labels == 1), weights * (labels == 0)
     n_yes, n_no = yes.sum(axis=1), no.sum(axis=1)
@@ -108,23 +159,22 @@ def weighted_metrics(
     called = (probabilities >= threshold).astype(np.float64)
     hit, false = yes @ called, no @ called
     missed, right = n_yes - hit, n_no - false
-    area, precision = _areas(probabilities, yes, no)
+    curve = _curve_metrics(probabilities, yes, no)
     error = (probabilities - labels) ** 2
     return {
-        "auroc": area,
-        "auprc": precision,
         "accuracy": _ratio(hit + right, total),
         "majority_rate": _ratio(np.maximum(n_yes, n_no), total),
         "macro_f1": (_f1(hit, false, missed) + _f1(right, missed, false)) / 2,
         "sensitivity": _ratio(hit, n_yes),
         "specificity": _ratio(right, n_no),
         "brier": _ratio(weights @ error, total),
+        **curve,
     }
 
 
-def _areas(
+def _curve_metrics(
     scores: NDArray[np.float64], yes: NDArray[np.float64], no: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> dict[str, NDArray[np.float64]]:
     order = np.argsort(-scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
     yes_tied = np.add.reduceat(yes[:, order], starts, axis=1)
@@ -134,7 +184,21 @@ def _areas(
     beaten = n_no[:, None] - no_above + no_tied / 2
     area = _ratio((yes_tied * beaten).sum(axis=1), n_yes * n_no)
     precision = yes_tied * _ratio(yes_above, yes_above + no_above, empty=0.0)
-    return area, _ratio(precision.sum(axis=1), n_yes)
+    # at cut k the tied scores 0..k are called positive; above the first cut nobody is
+    found, alarmed = _ratio(yes_above, n_yes[:, None]), _ratio(no_above, n_no[:, None])
+    both = (n_yes > 0) & (n_no > 0)
+    specific = alarmed <= 1 - _SPECIFICITY_KEPT + _ROUNDING
+    sensitive = found >= _SENSITIVITY_KEPT - _ROUNDING
+    return {
+        "auroc": area,
+        "auprc": _ratio(precision.sum(axis=1), n_yes),
+        "sensitivity_at_specificity_90": np.where(
+            both, np.max(np.where(specific, found, 0.0), axis=1), np.nan
+        ),
+        "specificity_at_sensitivity_95": np.where(
+            both, 1 - np.min(np.where(sensitive, alarmed, 1.0), axis=1), np.nan
+        ),
+    }
 
 
 def _f1(
@@ -158,16 +222,3 @@ def _cases(folds: Sequence[FoldScores]) -> tuple[list[str], NDArray[np.int64]]:
     }
     order = sorted(label_of)
     return order, np.array([label_of[c] for c in order], dtype=np.int64)
-
-
-def _nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    known = ~np.isnan(values)
-    return _ratio(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0).astype(float))
-
-
-def _interval(values: NDArray[np.float64], level: float) -> Interval:
-    drawn = values[1:][~np.isnan(values[1:])]
-    if np.isnan(values[0]) or not len(drawn):
-        return Interval(value=float(values[0]), low=np.nan, high=np.nan)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value=float(values[0]), low=float(low), high=float(high))

@@ -43,6 +43,11 @@ def sample_weights(keys: Sequence[SampleKey]) -> Float64[np.ndarray, " n_samples
     return weights / weights.sum()
 
 
+def places_to_visit(keys: Sequence[SampleKey], *, rna_alone: bool) -> list[int]:
+    """Give the samples that steps are taken on: all with a slide, those without if wanted."""
+    return [i for i, key in enumerate(keys) if rna_alone or key.slide_id is not None]
+
+
 def epoch_order(
     keys: Sequence[SampleKey], *, seed: int, epoch: int, balanced: bool
 ) -> Int64[np.ndarray, " n_samples"]:

@@ -23,6 +23,9 @@ class BagClassifier(nn.Module):
         Named sets of options that differ from the defaults: name -> changed fields.
     needs_rna
         Training without any RNA is refused.
+    steps_on_rna_alone
+        A case with RNA and no slide feeds a loss term; else such cases are shown to
+        :meth:`prepare` only and no step is spent on them.
     needs_coordinates
         A bag without neighbours is refused.
     min_batch
@@ -40,6 +43,7 @@ class BagClassifier(nn.Module):
     Options: ClassVar[type[config.Options]] = config.Options
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     needs_rna: ClassVar[bool] = False
+    steps_on_rna_alone: ClassVar[bool] = False
     needs_coordinates: ClassVar[bool] = False
     min_batch: ClassVar[int] = 1
     order_matters: ClassVar[bool] = False

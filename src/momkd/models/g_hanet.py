@@ -168,7 +168,7 @@ class GeneGroups(nn.Module):
 class GHANet(BagClassifier):
     """Genome-informed hyper-attention; RNA is only ever a target, the same network serves.
 
-    A slide without RNA feeds the classifier alone; RNA without a slide feeds nothing.
+    A slide without RNA feeds the classifier alone; RNA without a slide helps to choose genes.
 
     Parameters
     ----------

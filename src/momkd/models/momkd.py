@@ -52,6 +52,7 @@ class MoMKD(BagClassifier):
     Options: ClassVar[type[config.Options]] = MoMKDOptions
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "code": CODE}
     needs_rna: ClassVar[bool] = True
+    steps_on_rna_alone: ClassVar[bool] = True
     needs_coordinates: ClassVar[bool] = True
     has_kernels: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = (

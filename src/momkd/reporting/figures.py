@@ -81,6 +81,37 @@ def draw_calibration(models: Mapping[str, Scores]) -> Figure:
     return figure
 
 
+def draw_decision_curves(
+    thresholds: Float64[np.ndarray, " t"],
+    models: Mapping[str, Float64[np.ndarray, " t"]],
+    *,
+    treat_all: Float64[np.ndarray, " t"],
+) -> Figure:
+    """Draw net benefit by threshold probability, beside acting on all and on none.
+
+    Parameters
+    ----------
+    models
+        Name -> net benefit at each threshold.
+    treat_all
+        The same of acting on every case; what falls far below 0 is left outside the picture.
+    """
+    figure = _blank(_SIDE_IN)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.plot(thresholds, treat_all, color="0.4", linewidth=1, linestyle="--", label="act on all")
+    axes.axhline(0, color="0.7", linewidth=1, linestyle=":", label="act on none")
+    for (name, benefit), colour in zip(models.items(), _cycle(len(models)), strict=True):
+        axes.plot(thresholds, benefit, color=colour, linewidth=1.5, label=name)
+    top = max(float(np.max(benefit)) for benefit in (*models.values(), treat_all))
+    axes.set(
+        xlim=(thresholds[0], thresholds[-1]), ylim=(-0.25 * top, 1.1 * top) if top > 0 else None
+    )
+    axes.set(xlabel="threshold probability", ylabel="net benefit")
+    _name_lines(axes, "upper right")
+    return figure
+
+
 def draw_history(
     history: Sequence[Mapping[str, Any]], columns: Sequence[str], *, best_epoch: int | None = None
 ) -> Figure:
@@ -166,7 +197,7 @@ def _unit_square(axes: Axes, x_label: str, y_label: str) -> Axes:
     return axes
 
 
-def _name_lines(axes: Axes, place: Literal["lower right", "upper left"]) -> None:
+def _name_lines(axes: Axes, place: Literal["lower right", "upper left", "upper right"]) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc=place, frameon=False, fontsize=8)
 

@@ -55,7 +55,7 @@ def draw_attention(
     bar.set_label("attention (multiples of an even share)")
     axes[0].set_title(title, fontsize=9, parse_math=False)
     if outline is not None:
-        _draw_around(axes[0], grid, outline)
+        _draw_around(axes[0], grid, outline, _unit(grid)[1])
     if truth is not None:
         _show(axes[1], grid, truth.astype(np.float64), 1.0)
         axes[1].set_title("truth: tiles of the niche", fontsize=9)
@@ -68,6 +68,7 @@ def draw_over_slide(
     thumbnail: UInt8[np.ndarray, "height width 3"],
     *,
     title: str,
+    outline: Bool[np.ndarray, " n_tiles"] | None = None,
 ) -> Figure:
     """Draw attention over a picture of the slide, with a scale bar, beside the picture alone.
 
@@ -81,6 +82,8 @@ def draw_over_slide(
         The whole slide.
     title
         Shown as it is.
+    outline
+        Tiles to draw a line around on the picture alone, such as an annotation.
 
     Raises
     ------
@@ -115,6 +118,8 @@ def draw_over_slide(
     bar = figure.colorbar(picture, ax=axes[1], shrink=0.8, extend=ends)
     bar.set_label("attention (multiples of an even share)")
     _draw_scale_bar(axes[0], grid)
+    if outline is not None and outline.any():
+        _draw_around(axes[0], grid, outline, 1.0)
     figure.suptitle(title, fontsize=9, parse_math=False)
     return figure
 
@@ -186,9 +191,10 @@ def _show(
     return picture
 
 
-def _draw_around(axes: Axes, grid: TileGrid, tiles: Bool[np.ndarray, " n_tiles"]) -> None:
+def _draw_around(
+    axes: Axes, grid: TileGrid, tiles: Bool[np.ndarray, " n_tiles"], scale: float
+) -> None:
     image, (left, right, bottom, top) = paint_tiles(grid, tiles.astype(np.float64))
-    _, scale = _unit(grid)
     inside = np.pad(np.nan_to_num(image) >= 0.5, 1)  # a rim, so that lines close at the border
     height, width = (bottom - top) / image.shape[0], (right - left) / image.shape[1]
     x = left + (np.arange(inside.shape[1]) - 0.5) * width

@@ -29,6 +29,16 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A paired comparison: its rows, what they are, and the sentences that follow from them."""
+
+    rows: Sequence[Row]
+    about: Sequence[str]
+    may_claim: Sequence[str]
+    may_not_claim: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What a page says, in the order it says it.
 
@@ -40,6 +50,7 @@ class Report:
     asked: Sequence[tuple[str, str]]
     results: Sequence[Row]
     notes: Sequence[str]
+    comparison: Comparison | None = None
     extra_tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     pictures: Sequence[Picture] = ()
     flow: Sequence[Row] = ()

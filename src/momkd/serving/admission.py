@@ -23,7 +23,7 @@ def examine_bag(bag: Bag, card: Card, *, graph: bool) -> tuple[list[Problem], tu
     Returns
     -------
     list of Problem
-        Why it must be refused: C09, P01, P03, F16; empty if it may pass.
+        Why it must be refused: C09, P01, P02, P03, F16; empty if it may pass.
     tuple of str
         Flags: what could not be verified, or lies near a limit.
     """
@@ -47,6 +47,15 @@ def _examine_embeddings(bag: Bag, card: Card) -> tuple[list[Problem], list[str]]
         what = f"features are of encoder {bag.encoder}, the predictor expects {card.encoder}"
         remedy = f"extract features with {card.encoder}"
         problems.append(Problem(code="P01", where=where, what=what, remedy=remedy))
+        return problems, []
+    ours, theirs = bag.encoder_sha256, card.encoder_sha256
+    if ours is None or theirs is None:
+        return problems, ["encoder weights unverified"]
+    if ours != theirs:
+        what = f"features are of {bag.encoder} with other weights or preprocessing"
+        what += f" ({ours[:12]}, the predictor expects {theirs[:12]})"
+        remedy = "extract features with the weights it was trained on"
+        problems.append(Problem(code="P02", where=where, what=what, remedy=remedy))
     return problems, []
 
 
@@ -60,6 +69,15 @@ def _examine_view(bag: Bag, card: Card) -> tuple[list[Problem], list[str]]:
     elif card.tile_px != grid.tile_px:
         what = f"tiles are {grid.tile_px} px wide, the predictor expects {card.tile_px}"
         problems.append(Problem(code="P03", where=where, what=what, remedy=_SAME_TILES))
+    if card.tile_px and card.overlap_px is not None and grid.overlap_px is not None:
+        apart = abs(grid.overlap_px - card.overlap_px)
+        if apart > _SCALE_TOLERANCE * card.tile_px:
+            what = f"tiles overlap by {grid.overlap_px} px, the predictor expects {card.overlap_px}"
+            problems.append(Problem(code="P03", where=where, what=what, remedy=_SAME_TILES))
+        elif apart:
+            flags.append(f"overlap {apart} px off")
+    if not grid.is_level0:
+        flags.append("places not in level-0 px")
     scales = [
         ("mpp", "um/px", grid.mpp, card.mpp),
         ("magnification", "x", grid.magnification, card.magnification),

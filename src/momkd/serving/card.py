@@ -11,6 +11,7 @@ import momkd
 from momkd.config import Options, parse_options
 from momkd.errors import ConfigError, ModelError, Problem
 from momkd.evaluation.calibration import Calibration
+from momkd.serving.embedding_range import EmbeddingRange
 
 FORMAT_VERSION = 1
 
@@ -42,7 +43,7 @@ class Card(Options):
         ``preset`` only says where they came from.
     task, class_names
         What is predicted; probabilities are in the order of the names, the second is "positive".
-    encoder, tile_px, magnification, mpp
+    encoder, encoder_sha256, tile_px, overlap_px, magnification, mpp
         What the tiles of the training slides were: an input that differs is refused. None where
         the training files did not say.
     neighbours
@@ -53,6 +54,8 @@ class Card(Options):
         Cut on the positive class by rule, and the rule that is applied.
     weights_sha256
         Of ``model.safetensors``; set when the predictor is saved.
+    embedding_range
+        Where the embeddings of the training slides lay: a slide far outside is flagged.
     provenance
         Digests and counts of what it was made from.
     seen_slides
@@ -61,6 +64,8 @@ class Card(Options):
         Inherited from the encoder: its terms may cover models trained on its embeddings.
     limits
         What it is not good for.
+    target_notes
+        What must be said of the label, such as that it was computed from expression.
     """
 
     format_version: int = FORMAT_VERSION
@@ -72,7 +77,9 @@ class Card(Options):
     task: str
     class_names: tuple[str, ...]
     encoder: str | None = None
+    encoder_sha256: str | None = None
     tile_px: int | None = Field(None, gt=0)
+    overlap_px: int | None = Field(None, ge=0)
     magnification: float | None = Field(None, gt=0, allow_inf_nan=False)
     mpp: float | None = Field(None, gt=0, allow_inf_nan=False)
     neighbours: int = Field(8, ge=1)
@@ -81,10 +88,12 @@ class Card(Options):
     thresholds: dict[str, Probability]
     threshold_rule: str
     weights_sha256: Digest | None = None
+    embedding_range: EmbeddingRange | None = None
     provenance: dict[str, str | int | float | None] = Field(default_factory=dict)
     seen_slides: tuple[Digest, ...] = ()
     licence: str | None = None
     limits: str = LIMITS
+    target_notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _agrees(self) -> "Card":
@@ -94,6 +103,11 @@ class Card(Options):
             raise ValueError(f"class names repeat: {self.class_names}")
         if self.threshold_rule not in self.thresholds:
             raise ValueError(f"no threshold for the rule {self.threshold_rule!r}")
+        described = self.embedding_range
+        if described is not None and len(described.mean) != self.dims.dim_in:
+            raise ValueError(
+                f"embedding_range has {len(described.mean)} dimensions, dims say {self.dims.dim_in}"
+            )
         return self
 
     @property
@@ -115,7 +129,9 @@ class Card(Options):
             "task": self.task,
             "class_names": self.class_names,
             "encoder": self.encoder,
+            "encoder_sha256": self.encoder_sha256,
             "tile_px": self.tile_px,
+            "overlap_px": self.overlap_px,
             "magnification": self.magnification,
             "mpp": self.mpp,
             "neighbours": self.neighbours,
@@ -210,6 +226,7 @@ def describe_card(card: Card) -> str:
             "## Limits",
             "",
             _plain(card.limits),
+            *(f"\n{_plain(note)}." for note in card.target_notes),
             "",
             "## Licence",
             "",

@@ -106,6 +106,30 @@ def closed_ceilings(options: SimulationOptions) -> dict[str, float]:
     }
 
 
+def known_probability(
+    programmes: Float64[np.ndarray, "n_cases 6"],
+    morphology: Float64[np.ndarray, "n_cases 2"] | None,
+    options: SimulationOptions,
+) -> Float64[np.ndarray, " n_cases"]:
+    """Give P(true label positive) to whoever knows the morphology exactly, or all latents.
+
+    Parameters
+    ----------
+    programmes
+        z of each case; looked at only where ``morphology`` is None.
+    morphology
+        m of each case; None: all latents are known.
+    options
+        The law of the label; sites unknown.
+    """
+    a = np.asarray(options.a)
+    if morphology is None:
+        mean, known = programmes @ a, "latents"
+    else:
+        mean, known = morphology @ a[:2] / (1 + options.sigma_m**2), "morphology"
+    return positive_probability(mean, explained_variance(options, [known]), options)
+
+
 def slide_probability(
     embeddings: Float32[np.ndarray, "n_tiles dim"],
     tumour: Bool[np.ndarray, " n_tiles"],

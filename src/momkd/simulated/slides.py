@@ -39,6 +39,11 @@ class SimulatedSlide:
     niche: Bool[np.ndarray, " n_tiles"]
     embeddings: Float32[np.ndarray, "n_tiles dim"]
 
+    @property
+    def places(self) -> Int64[np.ndarray, "n_tiles 2"]:
+        """(column, row) of each tile on the grid."""
+        return self.coords_px0 // TILE_PX0
+
 
 def draw_slide(
     slide_id: str,

@@ -1,13 +1,16 @@
 """JPEG and PNG: pictures without levels or resolution, held whole, so bounded in size."""
 
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from momkd.errors import DataError
-from momkd.slides.reader import Rgb, Slide, SlideRules, on_white, require_colour
+from momkd.slides.colour import on_white, require_colour
+from momkd.slides.reader import Rgb, Slide, SlideRules
+from momkd.slides.resolution import CONVERT, require_size
 
 
 class FlatSlide(Slide):
@@ -16,12 +19,9 @@ class FlatSlide(Slide):
     def __init__(self, path: Path, rules: SlideRules) -> None:
         super().__init__(path)
         try:
-            with warnings.catch_warnings():
-                # our own limit stands in _require_small; Pillow warns at a third of it
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                opened = Image.open(path)
-            with opened as image:
+            with _our_own_limit(), Image.open(path) as image:
                 self.width_px0, self.height_px0 = image.size
+                require_size(self, rules)
                 self._require_small(rules)
                 bits = 16 if image.mode in ("I;16", "I", "F", "I;16B") else 8
                 mode = "RGBA" if image.mode in ("P", "PA", "LA") else image.mode
@@ -31,20 +31,18 @@ class FlatSlide(Slide):
                 self.format = f"picture {image.format or path.suffix}"
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             brief = " ".join(str(error).split())[:120]
-            what = f"damaged picture: {brief}"
+            what = f"damaged picture (level 0, file of {path.stat().st_size:,} bytes): {brief}"
             raise DataError.of("S04", str(path), what, "copy it again") from None
         if mode == "RGBA":
             self.notes.append("transparency flattened on white")
 
     def _require_small(self, rules: SlideRules) -> None:
-        n = self.width_px0 * self.height_px0
-        if n > rules.max_flat_pixels:
+        if self.width_px0 * self.height_px0 > rules.max_flat_pixels:
             what = (
                 f"{self.width_px0:,} x {self.height_px0:,} px in a format that can only be read "
                 f"whole (limit {rules.max_flat_pixels:,} px)"
             )
-            remedy = "convert it: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
-            raise DataError.of("S09", str(self.path), what, remedy)
+            raise DataError.of("S09", str(self.path), what, CONVERT)
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Rgb:
         """Cut the box out of the picture."""
@@ -53,3 +51,13 @@ class FlatSlide(Slide):
     def close(self) -> None:
         """Let go of the pixels."""
         self._pixels = self._pixels[:0]
+
+
+@contextmanager
+def _our_own_limit() -> Iterator[None]:
+    """Put aside Pillow's limit on pixels: ours are higher, and are checked before decoding."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before

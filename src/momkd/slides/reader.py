@@ -9,21 +9,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from momkd.errors import DataError, MachineError
-from momkd.slides.formats import kind_of, name_note
-
 Rgb = UInt8[np.ndarray, "height width 3"]
+Stain = Literal["he", "any"]
 
-_MAX_ANISOTROPY = 0.05
-_MPP_RANGE = (0.02, 20.0)
-_BLOCK_PX = 4096
+_BLOCK_PX = 2048  # read at a time for a thumbnail
 _SMALLEST_PX = 64
+_AVERAGED_PX = 120_000_000  # a level of so many pixels is read for a thumbnail in a second or two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +36,13 @@ class SlideRules:
     scene
         Which of several scenes or focal planes of a file, from 0; None refuses such files.
     stain
-        ``any`` lets slides through that do not look like H&E in colour (grey, fluorescence).
+        ``any`` lets slides through that do not look like H&E in colour: grey, fluorescence, brown
+        (immunohistochemistry).
     max_pixels
         Slides of more level-0 pixels are refused.
     max_flat_pixels
-        JPEG and PNG, which cannot be read in parts, are refused beyond this.
+        JPEG and PNG, which cannot be read in parts, are refused beyond this; so are files stored
+        in blocks larger than this.
     max_bad_share
         A slide with more unreadable tiles than this share is refused.
     """
@@ -51,7 +50,7 @@ class SlideRules:
     mpp: float | None = None
     mpp_from_power: bool = False
     scene: int | None = None
-    stain: str = "he"
+    stain: Stain = "he"
     max_pixels: int = 100_000_000_000
     max_flat_pixels: int = 250_000_000
     max_bad_share: float = 0.05
@@ -78,8 +77,8 @@ class Slide(ABC):
         Micrometres per level-0 pixel, and where the figure comes from.
     notes
         What a user should know of the file.
-    n_bad
-        Regions that could not be decoded since opening.
+    n_holes
+        Reads since opening that touched places for which the file holds no pixels.
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,6 +91,7 @@ class Slide(ABC):
         self.mpp = math.nan
         self.mpp_source = ""
         self.notes: list[str] = []
+        self.n_holes = 0
 
     @abstractmethod
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Rgb:
@@ -149,13 +149,15 @@ class Slide(ABC):
         view = image.resize((view_px, view_px), Image.Resampling.BICUBIC, box=box)
         return np.asarray(view)
 
-    def thumbnail(self, max_px: int = 2048) -> Rgb:
+    def thumbnail(self, max_px: int = 2048, on_block: Callable[[], None] | None = None) -> Rgb:
         """Read the whole slide, its longer side ``max_px`` pixels at most, in blocks.
 
-        Blocks that cannot be decoded stay white.
+        Blocks that cannot be decoded stay white; ``on_block`` is called after each block. The
+        finest level of affordable size is averaged, which for a small slide is level 0: what wrote
+        a file's pyramid, and how it compressed it, shall not decide where tissue is.
         """
         scale = max(1.0, max(self.width_px0, self.height_px0) / max_px)
-        level = self.level_for(scale)
+        level = self._level_to_average(scale)
         d = self.downsamples[level]
         width, height = self.level_size(level)
         out_w, out_h = max(1, round(self.width_px0 / scale)), max(1, round(self.height_px0 / scale))
@@ -173,7 +175,17 @@ class Slide(ABC):
                 image = Image.fromarray(block)
                 small = image.resize((u1 - u, v1 - v), Image.Resampling.BOX, box=box)
                 picture[v:v1, u:u1] = np.asarray(small)
+                if on_block is not None:
+                    on_block()
         return picture
+
+    def _level_to_average(self, scale: float) -> int:
+        coarsest = self.level_for(scale)
+        for level in range(coarsest):
+            width, height = self.level_size(level)
+            if width * height <= _AVERAGED_PX:
+                return level
+        return coarsest
 
     def _read_what_can_be(self, level: int, x: int, y: int, width: int, height: int) -> Rgb:
         """Read a box; where it is damaged, its quarters, and leave the smallest ones white."""
@@ -203,154 +215,3 @@ def slide_name(path: Path) -> str:
     """Give the slide's id: the file name without its last extension (and ``.ome``)."""
     stem = path.stem
     return stem[:-4] if stem.lower().endswith(".ome") else stem
-
-
-def open_slide(path: Path, rules: SlideRules | None = None) -> Slide:
-    """Open a slide by its content.
-
-    Raises
-    ------
-    DataError
-        S01 no resolution; S02 an impossible one; S03 no slide; S04 truncated; S07 too large; S09
-        too large to be read whole; S11 not RGB of 8 bits; S13 companions missing; S15 several
-        scenes; F28, F29 not a readable file.
-    """
-    rules = rules or SlideRules()
-    _require_readable(path)
-    slide = _open(path, rules)
-    try:
-        _require_size(slide, rules)
-        _settle_mpp(slide, rules)
-    except DataError:
-        slide.close()
-        raise
-    return slide
-
-
-def _open(path: Path, rules: SlideRules) -> Slide:
-    try:
-        from momkd.slides.flat import FlatSlide
-        from momkd.slides.openslide import OpenSlideSlide, vendor_of
-        from momkd.slides.tiff import TiffSlide
-    except ImportError as error:
-        line = "pip install 'momkd[slides]'"
-        raise MachineError.of("E01", str(error.name), "not installed", line) from None
-
-    kind = kind_of(path)
-    makers: dict[str, Callable[[Path, SlideRules], Slide]] = {"jpeg": FlatSlide, "png": FlatSlide}
-    make = makers.get(kind)
-    if make is None or path.suffix.lower() == ".mrxs":
-        vendor = vendor_of(path)
-        if vendor not in (None, "generic-tiff"):
-            make = OpenSlideSlide
-        elif kind == "tiff":
-            # what OpenSlide calls generic it reads when tiled; OME pyramids and strips need ours
-            make = OpenSlideSlide if vendor and not _is_ome(path) else TiffSlide
-    if make is None:
-        what = f"is no slide that can be read (holds {kind})"
-        raise DataError.of("S03", str(path), what, "give a slide: SVS, NDPI, MRXS, TIFF, JPEG, PNG")
-    slide = make(path, rules)
-    if note := name_note(path, kind):
-        slide.notes.append(note)
-    return slide
-
-
-def _is_ome(path: Path) -> bool:
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as file:
-            return file.is_ome
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError):
-        return False
-
-
-def _require_readable(path: Path) -> None:
-    remedy = "mend the path"
-    try:
-        if not path.is_file():
-            what = "is a folder, not a slide" if path.is_dir() else "no such file"
-            raise DataError.of("F28", str(path), what, remedy)
-        with path.open("rb"):
-            pass
-    except PermissionError:
-        raise DataError.of("F29", str(path), "no permission to read it", "chmod u+r") from None
-    except OSError as error:
-        raise DataError.of("F28", str(path), f"cannot be read: {error.strerror}", remedy) from None
-
-
-def _require_size(slide: Slide, rules: SlideRules) -> None:
-    n = slide.width_px0 * slide.height_px0
-    size = f"{slide.width_px0:,} x {slide.height_px0:,} px"
-    if n <= 0 or n > rules.max_pixels:
-        what = f"declares {size}, more than any slide has"
-        raise DataError.of("S07", str(slide.path), what, "scan it again, or raise max_pixels")
-
-
-def _settle_mpp(slide: Slide, rules: SlideRules) -> None:
-    where = str(slide.path)
-    if rules.mpp is not None:
-        stated = "" if math.isnan(slide.mpp) else f" (the file says {slide.mpp:g})"
-        slide.mpp, slide.mpp_source = rules.mpp, f"given{stated}"
-    if math.isnan(slide.mpp):
-        what = "states no resolution (um per pixel)"
-        raise DataError.of("S01", where, what, "pass --mpp 0.25, or the right value")
-    if not _MPP_RANGE[0] <= slide.mpp <= _MPP_RANGE[1]:
-        what = f"resolution {slide.mpp:g} um per px ({slide.mpp_source}) is none of a slide"
-        raise DataError.of("S02", where, what, "pass the right one: --mpp 0.25")
-
-
-def settle_axes(slide: Slide, x: float, y: float, source: str) -> None:
-    """Take the resolution along x and y as one; a difference is recorded, or refused over 5 %.
-
-    Raises
-    ------
-    DataError
-        S02 the two differ by more than 5 %.
-    """
-    off = abs(x / y - 1)
-    if off > _MAX_ANISOTROPY:
-        what = f"resolution {x:g} um per px along x and {y:g} along y"
-        raise DataError.of("S02", str(slide.path), what, "pass --mpp if one of them is right")
-    if off > 1e-3:
-        slide.notes.append(f"resolution {x:g} um per px along x, {y:g} along y: the mean is taken")
-    slide.mpp, slide.mpp_source = (x + y) / 2, source
-
-
-def positive(value: Any) -> float | None:
-    """Give a positive finite number, or None."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) and number > 0 else None
-
-
-def require_colour(path: Path, bands: int, bits: int, rules: SlideRules) -> None:
-    """Let through RGB(A) of 8 bits.
-
-    Raises
-    ------
-    DataError
-        S11 grey, 16 bits, or other channels.
-    """
-    if (bands in (3, 4) or rules.stain == "any") and bits == 8:
-        return
-    what = f"{bands} channel(s) of {bits} bits, wanted RGB of 8 bits"
-    remedy = "convert it to RGB; fluorescence is not supported"
-    raise DataError.of("S11", str(path), what, remedy)
-
-
-def on_white(pixels: np.ndarray) -> Rgb:
-    """Flatten grey, RGB or RGBA pixels of 8 bits to RGB on white."""
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if pixels.shape[2] == 1:
-        return np.repeat(pixels, 3, axis=2)
-    if pixels.shape[2] == 3:
-        return np.ascontiguousarray(pixels)
-    alpha = pixels[..., 3:].astype(np.uint16)
-    if (alpha == 255).all():
-        return np.ascontiguousarray(pixels[..., :3])
-    blended = pixels[..., :3] * alpha + 255 * (255 - alpha)
-    return ((blended + 127) // 255).astype(np.uint8)

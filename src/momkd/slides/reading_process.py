@@ -1,146 +1,179 @@
-"""Reads slides in a process that may crash or hang without harm to the run.
+"""Reads slides in processes that may crash or hang without harm to the run.
 
-Native decoders crash on hostile or damaged files; then one slide is lost, not the run. The child
-also decodes while the parent embeds.
+Native decoders crash on hostile or damaged files; then one slide is lost, not the run. Each process
+reads one slide at a time, and waits when what it sent has not been taken: it is never far ahead.
 """
 
-import io
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw
 
 from momkd.errors import DataError, MomkdError, Problem
-from momkd.slides.reader import Slide, SlideRules, UnreadableRegionError, open_slide
-from momkd.slides.tiling import TilingOptions, lay_tiles
-from momkd.slides.tissue import TissueMask, find_tissue, read_tissue
+from momkd.slides.opening import import_backends, open_slide
+from momkd.slides.quality import is_blurred
+from momkd.slides.reader import Slide, UnreadableRegionError
+from momkd.slides.survey import Preview, ReadRequest, SlideFacts, survey
 from momkd.types import TileGrid
 
-_THUMBNAIL_PX = 2048
-_GREEN, _BLUE = (0, 110, 60), (40, 70, 200)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadRequest:
-    """What is wanted of one slide.
-
-    Parameters
-    ----------
-    path, rules
-        The slide, and how it is opened.
-    tiling
-        How it is cut.
-    tissue
-        A mask brought by the user; None finds tissue.
-    view_px
-        Side of the views that are sent; the tile's own side by default.
-    batch_size
-        Views sent at a time.
-    """
-
-    path: Path
-    rules: SlideRules
-    tiling: TilingOptions
-    tissue: Path | None = None
-    view_px: int | None = None
-    batch_size: int = 32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SlideFacts:
-    """What is known of a slide once its tiles are laid.
-
-    ``thumbnail`` is a JPEG of the slide, ``picture`` the same with tissue and kept tiles drawn.
-    """
-
-    slide_id: str
-    format: str
-    width_px0: int
-    height_px0: int
-    mpp: float
-    mpp_source: str
-    grid: TileGrid
-    tissue_mm2: float
-    tissue_source: str
-    thumbnail: bytes
-    picture: bytes
-    notes: tuple[str, ...]
+_PING_S = 1.0
+_START_S = 60.0  # a process may take this long, beyond the timeout, to start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Views:
-    """Some tiles of the grid, by row, as pixels; ``bad`` are rows that cannot be decoded."""
+    """Some tiles of the grid, by row, as pixels.
+
+    Parameters
+    ----------
+    rows
+        Of the grid, one a view.
+    pixels
+        Prepared as the request's plan says.
+    bad
+        Rows that cannot be decoded.
+    n_holes
+        Tiles among these for which the file lacks pixels (they are white there).
+    n_blurred
+        Tiles among these without detail.
+    """
 
     rows: tuple[int, ...]
     pixels: UInt8[np.ndarray, "n side side 3"]
     bad: tuple[int, ...]
+    n_holes: int = 0
+    n_blurred: int = 0
 
 
-class ViewReader:
-    """A child process that reads one slide after another; a new one follows one that died.
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The slide has been read, or was refused."""
+
+    problem: Problem | None = None
+
+
+Answer = Preview | SlideFacts | Views | Finished
+Send = Callable[[Answer | None], None]
+
+
+class ViewReaders:
+    """Child processes that read slides side by side; a new one follows one that died.
 
     Use it as a context manager.
 
     Parameters
     ----------
+    n_workers
+        Slides read at a time.
     timeout_s
         A child silent for longer is given up.
+    serve
+        What a child does with its pipe.
     """
 
-    def __init__(self, timeout_s: float = 300.0) -> None:
+    def __init__(
+        self,
+        n_workers: int = 1,
+        timeout_s: float = 300.0,
+        serve: "Callable[[Connection], None] | None" = None,
+    ) -> None:
         self._timeout_s = timeout_s
-        self._process: BaseProcess | None = None
-        self._pipe: Connection | None = None
+        self._serve = serve or serve_slides
+        self._idle = [_Child(self._serve) for _ in range(n_workers)]
+        self._busy: dict[Connection, tuple[_Child, ReadRequest]] = {}
 
-    def __enter__(self) -> "ViewReader":
+    def __enter__(self) -> "ViewReaders":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop()
+        for child in [*self._idle, *(c for c, _ in self._busy.values())]:
+            child.stop()
 
-    def read(self, request: ReadRequest) -> Iterator[SlideFacts | Views]:
-        """Give the facts of a slide, then its tiles in order.
+    def read(self, requests: Iterable[ReadRequest]) -> Iterator[tuple[ReadRequest, Answer]]:
+        """Give answers as they come, those of a slide in order, ending with :class:`Finished`.
 
-        Raises
-        ------
-        DataError
-            S codes of the slide; S14 the reader crashed or stayed silent; S05 too many bad tiles.
+        Of a slide: its facts, then its tiles in order; or its pictures, if it is refused once it
+        was seen. Problems are S codes of the slide; S14 the reader crashed or stayed silent; S05
+        too many bad tiles.
         """
-        pipe = self._pipe or self._start()
-        finished = False
-        try:
-            pipe.send(request)
-            while True:
-                if not pipe.poll(self._timeout_s):
-                    raise _lost(request.path, f"was silent for {self._timeout_s:g} s")
-                answer = pipe.recv()
-                if answer is None or isinstance(answer, Problem):
-                    finished = True
-                    break
-                yield answer
-        except (EOFError, OSError):
-            raise _lost(request.path, "crashed") from None
-        finally:
-            if not finished:  # dead, silent, or in the middle of a slide that nobody wants
-                self._stop()
-        if answer is not None:
-            raise DataError(answer)
+        waiting = iter(requests)
+        more = True
+        while more or self._busy:
+            while more and self._idle:
+                request = next(waiting, None)
+                more = request is not None
+                if request is not None:
+                    child = self._idle.pop()
+                    self._busy[child.ask(request)] = (child, request)
+            yield from self._heard()
 
-    def _start(self) -> Connection:
-        context = get_context("spawn")
-        self._pipe, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(child,), daemon=True)
-        self._process.start()
-        child.close()
+    def _heard(self) -> Iterator[tuple[ReadRequest, Answer]]:
+        if not self._busy:
+            return
+        first_s = min(child.heard_s for child, _ in self._busy.values()) + self._timeout_s
+        ready = wait(list(self._busy), timeout=max(0.0, first_s - time.monotonic()))
+        # settled now: while the answer of one is worked on, time passes for the others
+        late_s = time.monotonic() - self._timeout_s
+        silent = [p for p, (c, _) in self._busy.items() if p not in ready and c.heard_s < late_s]
+        for pipe in [p for p in self._busy if p in ready or p in silent]:
+            child, request = self._busy[pipe]
+            if pipe in ready:
+                answer = child.take(request)
+            else:
+                answer = _lost(request.path, f"was silent for {self._timeout_s:g} s")
+                child.stop()
+            if isinstance(answer, Finished):
+                del self._busy[pipe]
+                self._idle.append(child)
+            if answer is not None:
+                yield request, answer
+
+
+class _Child:
+    """One process and its pipe; started when first asked, and again when it died."""
+
+    def __init__(self, serve: Callable[[Connection], None]) -> None:
+        self._serve = serve
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
+        self.heard_s = 0.0
+
+    def ask(self, request: ReadRequest) -> Connection:
+        if self._process is not None and not self._process.is_alive():
+            self.stop()
+        if self._pipe is None:
+            context = get_context("spawn")
+            self._pipe, theirs = context.Pipe()
+            process = context.Process(target=self._serve, args=(theirs,), daemon=True)
+            process.start()
+            theirs.close()
+            self._process = process
+            self.heard_s = time.monotonic() + _START_S
+        else:
+            self.heard_s = time.monotonic()
+        with suppress(OSError):  # it dies this moment: taking the answer will find that
+            self._pipe.send(request)
         return self._pipe
 
-    def _stop(self) -> None:
+    def take(self, request: ReadRequest) -> Answer | None:
+        assert self._pipe is not None
+        try:
+            answer: Answer | None = self._pipe.recv()
+        except (EOFError, OSError):
+            self.stop()
+            return _lost(request.path, "crashed")
+        self.heard_s = time.monotonic()
+        return answer
+
+    def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -149,28 +182,36 @@ class ViewReader:
         self._process = self._pipe = None
 
 
-def _lost(path: Path, what: str) -> MomkdError:
+def _lost(path: Path, what: str) -> Finished:
     remedy = "open it in another viewer; scan or convert it again"
-    return DataError.of("S14", str(path), f"the slide reader {what}", remedy)
+    return Finished(
+        Problem(code="S14", where=str(path), what=f"the slide reader {what}", remedy=remedy)
+    )
 
 
-def _serve(pipe: Connection) -> None:
+def serve_slides(pipe: Connection) -> None:
+    """Read what is asked for until nobody asks; what a child process does."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # stopping is the parent's business
+        signal.signal(number, signal.SIG_IGN)
     parent = parent_process()
-    while parent is not None and parent.is_alive():
-        try:
-            if not pipe.poll(1.0):
-                continue
-            pipe.send(_answer(pipe, pipe.recv()))
-        except (EOFError, OSError, KeyboardInterrupt):
-            return
+    with suppress(MomkdError):  # told again, and properly, of the first slide
+        import_backends()
+    try:
+        pipe.send(None)
+        while parent is not None and parent.is_alive():
+            if pipe.poll(1.0):
+                pipe.send(Finished(answer_request(pipe.send, pipe.recv())))
+    except (EOFError, OSError):
+        return
 
 
-def _answer(pipe: Connection, request: ReadRequest) -> Problem | None:
+def answer_request(send: Send, request: ReadRequest) -> Problem | None:
+    """Read one slide: send its facts and views, or its pictures; give what is wrong with it."""
     try:
         with open_slide(request.path, request.rules) as slide:
-            facts = _survey(slide, request)
-            pipe.send(facts)
-            _send_views(pipe, slide, facts.grid, request)
+            facts = survey(slide, request, send, _Pings(send))
+            send(facts)
+            _send_views(send, slide, facts.grid, request)
     except MomkdError as error:
         return error.problems[0]
     except MemoryError:
@@ -179,82 +220,52 @@ def _answer(pipe: Connection, request: ReadRequest) -> Problem | None:
     return None
 
 
-def _survey(slide: Slide, request: ReadRequest) -> SlideFacts:
-    thumbnail = slide.thumbnail(_THUMBNAIL_PX)
-    shape = thumbnail.shape[:2]
-    um_per_pixel = slide.mpp * slide.width_px0 / shape[1]
-    if request.tissue is None:
-        tissue = find_tissue(thumbnail, um_per_pixel)
-    else:
-        size = (slide.width_px0, slide.height_px0)
-        tissue = read_tissue(request.tissue, (shape[0], shape[1]), *size, um_per_pixel)
-    grid = lay_tiles(slide, tissue, request.tiling)
-    notes = list(slide.notes)
-    if request.tiling.mpp < slide.mpp / 1.01:
-        notes.append(
-            f"scanned at {slide.mpp:g} um per px, coarser than the view ({request.tiling.mpp:g}): "
-            "views are enlarged"
-        )
-    return SlideFacts(
-        slide_id=slide.slide_id,
-        format=slide.format,
-        width_px0=slide.width_px0,
-        height_px0=slide.height_px0,
-        mpp=slide.mpp,
-        mpp_source=slide.mpp_source,
-        grid=grid,
-        tissue_mm2=tissue.area_mm2,
-        tissue_source=tissue.source,
-        thumbnail=_jpeg(thumbnail),
-        picture=_jpeg(_draw(thumbnail, tissue, grid, slide.width_px0)),
-        notes=tuple(notes),
-    )
+class _Pings:
+    """Says now and then that long work goes on."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._last_s = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._last_s > _PING_S:
+            self._send(None)
+            self._last_s = time.monotonic()
 
 
-def _send_views(pipe: Connection, slide: Slide, grid: TileGrid, request: ReadRequest) -> None:
-    assert grid.tile_px0 is not None
-    side_px = request.view_px or request.tiling.tile_px
+def _send_views(send: Send, slide: Slide, grid: TileGrid, request: ReadRequest) -> None:
     n_bad = 0
     for start in range(0, len(grid), request.batch_size):
-        rows, pixels, bad = [], [], []
-        for row in range(start, min(start + request.batch_size, len(grid))):
-            x, y = grid.coords_px0[row].tolist()
-            try:
-                pixels.append(slide.read_view(x, y, grid.tile_px0, side_px))
-                rows.append(row)
-            except UnreadableRegionError:
-                bad.append(row)
-        n_bad += len(bad)
-        if n_bad > request.rules.max_bad_share * len(grid):
-            x, y = grid.coords_px0[bad[-1]].tolist()
+        views = _read_views(slide, grid, request, start)
+        n_bad += len(views.bad)
+        if n_bad > request.rules.max_bad_share * len(grid) or n_bad == len(grid):
+            x, y = grid.coords_px0[views.bad[-1]].tolist()
             what = f"{n_bad} of {len(grid)} tiles cannot be decoded (last at {x}, {y})"
             raise DataError.of("S05", str(slide.path), what, "copy or scan it again")
-        stack = np.stack(pixels) if pixels else np.zeros((0, side_px, side_px, 3), np.uint8)
-        pipe.send(Views(rows=tuple(rows), pixels=stack, bad=tuple(bad)))
+        send(views)
 
 
-def _draw(
-    thumbnail: UInt8[np.ndarray, "height width 3"],
-    tissue: TissueMask,
-    grid: TileGrid,
-    width_px0: int,
-) -> UInt8[np.ndarray, "height width 3"]:
-    """Draw the outline of the tissue and the kept tiles over the slide."""
-    image = Image.fromarray(thumbnail)
-    draw = ImageDraw.Draw(image)
-    scale = image.width / width_px0
-    side = (grid.tile_px0 or 0.0) * scale
-    for x, y in (grid.coords_px0 * scale).tolist():
-        draw.rectangle((x, y, x + side, y + side), outline=_GREEN)
-    picture = np.asarray(image).copy()
-    mask = tissue.mask
-    edge = mask.copy()
-    edge[1:-1, 1:-1] &= ~(mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:])
-    picture[edge] = _BLUE
-    return picture
-
-
-def _jpeg(picture: UInt8[np.ndarray, "height width 3"]) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "JPEG", quality=85)
-    return stream.getvalue()
+def _read_views(slide: Slide, grid: TileGrid, request: ReadRequest, start: int) -> Views:
+    assert grid.tile_px0 is not None
+    side_px = request.tiling.tile_px
+    rows: list[int] = []
+    pixels: list[np.ndarray] = []
+    bad: list[int] = []
+    n_holes = n_blurred = 0
+    for row in range(start, min(start + request.batch_size, len(grid))):
+        x, y = grid.coords_px0[row].tolist()
+        holes = slide.n_holes
+        try:
+            view = slide.read_view(x, y, grid.tile_px0, side_px)
+        except UnreadableRegionError:
+            bad.append(row)
+            continue
+        rows.append(row)
+        pixels.append(request.plan.prepare(view))
+        n_holes += slide.n_holes > holes
+        n_blurred += is_blurred(view, request.tiling.mpp)
+    out_px = request.plan.side_px(side_px)
+    stack = np.stack(pixels) if pixels else np.zeros((0, out_px, out_px, 3), np.uint8)
+    return Views(
+        rows=tuple(rows), pixels=stack, bad=tuple(bad), n_holes=n_holes, n_blurred=n_blurred
+    )

@@ -13,20 +13,43 @@ import numpy as np
 import tifffile
 
 from momkd.errors import DataError, MomkdError
-from momkd.slides.reader import (
-    Rgb,
-    Slide,
-    SlideRules,
-    UnreadableRegionError,
-    on_white,
-    positive,
-    require_colour,
-    settle_axes,
-)
+from momkd.slides.colour import on_white, require_colour
+from momkd.slides.reader import Rgb, Slide, SlideRules, UnreadableRegionError
+from momkd.slides.resolution import CONVERT, positive, settle_axes
 
 _UNIT_UM = {2: 25_400.0, 3: 10_000.0}  # ResolutionUnit: inch, centimetre
 _OME_UM = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
 _MAX_SEGMENT_BYTES = 1 << 30
+
+
+def require_whole(path: Path) -> bool:
+    """Refuse a TIFF that ends before its data do; whoever reads it later.
+
+    OpenSlide opens a file cut short and fails, or gives white, only where pixels are wanted.
+
+    Returns
+    -------
+    bool
+        Whether it is an OME-TIFF.
+
+    Raises
+    ------
+    DataError
+        S04 with level and byte.
+    """
+    size = path.stat().st_size
+    try:
+        with tifffile.TiffFile(path) as file:
+            pages = [p for page in file.pages for p in (page, *(page.pages or ()))]
+            for level, page in enumerate(pages):
+                ends = np.add(page.dataoffsets, page.databytecounts)
+                if len(ends) and int(ends.max()) > size:
+                    end = int(ends.max())
+                    what = f"truncated: level {level} reaches to byte {end:,} of {size:,}"
+                    raise DataError.of("S04", str(path), what, "copy it again")
+            return bool(file.is_ome)
+    except (tifffile.TiffFileError, ValueError, IndexError, KeyError, OSError) as error:
+        raise _damaged(path, error) from None
 
 
 class TiffSlide(Slide):
@@ -36,8 +59,7 @@ class TiffSlide(Slide):
         super().__init__(path)
         try:
             self._file = tifffile.TiffFile(path)
-            series = _choose_series(path, self._file, rules)
-            self._pages = [level.keyframe for level in series.levels]
+            self._pages = _choose_pages(path, self._file, rules)
         except (tifffile.TiffFileError, ValueError, IndexError, KeyError, OSError) as error:
             raise _damaged(path, error) from None
         page = self._pages[0]
@@ -47,7 +69,6 @@ class TiffSlide(Slide):
         self._pages = [p for p in self._pages if p.samplesperpixel == page.samplesperpixel]
         self._pages.sort(key=lambda p: -p.imagewidth)
         self.downsamples = tuple(self.width_px0 / p.imagewidth for p in self._pages)
-        self._require_whole()
         self._require_small_segments(rules)
         if rules.mpp is None:
             self._read_mpp()
@@ -83,6 +104,7 @@ class TiffSlide(Slide):
 
     def _segment(self, page: Any, index: int) -> np.ndarray | None:
         if page.databytecounts[index] == 0:
+            self.n_holes += 1
             return None
         handle = self._file.filehandle
         try:
@@ -97,14 +119,6 @@ class TiffSlide(Slide):
         """Close the file."""
         self._file.close()
 
-    def _require_whole(self) -> None:
-        size = self.path.stat().st_size
-        for level, page in enumerate(self._pages):
-            ends = np.add(page.dataoffsets, page.databytecounts)
-            if len(ends) and int(ends.max()) > size:
-                what = f"truncated: level {level} reaches to byte {int(ends.max()):,} of {size:,}"
-                raise DataError.of("S04", str(self.path), what, "copy it again")
-
     def _require_small_segments(self, rules: SlideRules) -> None:
         page = self._pages[0]
         seg_w, seg_h = _segment_size(page)
@@ -112,8 +126,7 @@ class TiffSlide(Slide):
             seg_w * seg_h * page.samplesperpixel > _MAX_SEGMENT_BYTES
         ):
             what = f"stored as blocks of {seg_w:,} x {seg_h:,} px, which cannot be read in parts"
-            remedy = "convert it: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
-            raise DataError.of("S09", str(self.path), what, remedy)
+            raise DataError.of("S09", str(self.path), what, CONVERT)
 
     def _read_mpp(self) -> None:
         page = self._pages[0]
@@ -136,21 +149,26 @@ def _segment_size(page: Any) -> tuple[int, int]:
     return page.imagewidth, min(page.rowsperstrip, page.imagelength)
 
 
-def _choose_series(path: Path, file: Any, rules: SlideRules) -> Any:
+def _choose_pages(path: Path, file: Any, rules: SlideRules) -> list[Any]:
+    """Give the levels of the one picture that is meant."""
     pictures = [s for s in file.series if s.name.casefold() not in ("label", "macro", "thumbnail")]
     if not pictures:
         raise ValueError("holds no image")
-    chosen = pictures[rules.scene or 0] if (rules.scene or 0) < len(pictures) else None
-    same = [s for s in pictures if s.shape == pictures[0].shape]
-    axes = dict(zip(pictures[0].axes, pictures[0].shape, strict=False))
-    depth = axes.get("Z", 1) * axes.get("T", 1)
-    if chosen is None or depth > 1 or (len(same) > 1 and rules.scene is None):
-        n = depth if depth > 1 else len(pictures)
-        kind = "focal planes or times" if depth > 1 else "scenes"
-        what = f"holds {n} {kind}"
-        remedy = "export one plane" if depth > 1 else f"pass --scene 0 to {n - 1}"
-        raise DataError.of("S15", str(path), what, remedy)
-    return chosen
+    first = pictures[0]
+    axes = dict(zip(first.axes, first.shape, strict=False))
+    n_planes = math.prod(axes.get(axis, 1) for axis in "ZTQI")
+    n_scenes = len(pictures) if any(s.shape == first.shape for s in pictures[1:]) else 1
+    if n_planes > 1 and n_scenes > 1:
+        what = f"holds {n_scenes} scenes of {n_planes} focal planes or times"
+        raise DataError.of("S15", str(path), what, "export one plane of one scene")
+    n, kind = (n_planes, "focal planes or times") if n_planes > 1 else (n_scenes, "scenes")
+    chosen = rules.scene
+    if (chosen is None and n > 1) or (chosen or 0) not in range(n):
+        remedy = f"pass --scene 0 to {n - 1}" if n > 1 else "leave out --scene"
+        raise DataError.of("S15", str(path), f"holds {n} {kind}", remedy)
+    if n_planes > 1:
+        return [level.pages[chosen or 0].aspage() for level in first.levels]
+    return [level.keyframe for level in pictures[chosen or 0].levels]
 
 
 def _ome_mpp(text: str | None) -> tuple[float, float] | None:

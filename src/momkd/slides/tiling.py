@@ -1,17 +1,13 @@
 """Tiles over tissue: a regular grid whose pitch is physical, in level-0 pixels."""
 
-from typing import Literal
-
 import numpy as np
 from pydantic import Field
 
-from momkd.config import Options
-from momkd.errors import DataError
+from momkd.config import Options, parse_options
+from momkd.errors import ConfigError, DataError
 from momkd.slides.reader import Slide
 from momkd.slides.tissue import TissueMask
 from momkd.types import TileGrid
-
-Preset = Literal["896", "512", "256"]
 
 
 class TilingOptions(Options):
@@ -20,7 +16,8 @@ class TilingOptions(Options):
     Parameters
     ----------
     tile_px
-        Side of a tile in pixels of the view; 896 as in the published work.
+        Side of a tile in pixels of the view; 896 as in the published work. 512 and 256 are the
+        other sizes in use.
     mpp
         Micrometres per pixel of the view; 0.5 is the equivalent of 20x.
     min_tissue
@@ -33,6 +30,30 @@ class TilingOptions(Options):
     mpp: float = Field(0.5, gt=0.05, le=20, allow_inf_nan=False)
     min_tissue: float = Field(0.1, gt=0, le=1)
     max_tiles: int = Field(500_000, ge=1)
+
+    @classmethod
+    def from_sides(
+        cls, tile_px: int | None, tile_um: float | None, mpp: float | None, min_tissue: float
+    ) -> "TilingOptions":
+        """Make options of any two of side in pixels, side in um, and um per pixel.
+
+        A side in um is kept to the letter: where it is no whole number of pixels, ``mpp`` gives
+        way by less than half a pixel's share.
+
+        Raises
+        ------
+        ConfigError
+            G codes: a value out of range; S21 all three are given and contradict one another.
+        """
+        if tile_px and tile_um and mpp and abs(tile_px * mpp / tile_um - 1) > 1e-6:
+            what = f"{tile_px} px of {mpp:g} um make {tile_px * mpp:g} um, not {tile_um:g}"
+            raise ConfigError.of("S21", "--tile-um", what, "leave one of the three out")
+        if tile_um is not None:
+            tile_px = tile_px or max(1, round(tile_um / (mpp or 0.5)))
+            mpp = tile_um / tile_px
+        cut = {"tile_px": tile_px, "mpp": mpp, "min_tissue": min_tissue}
+        given = {key: value for key, value in cut.items() if value is not None}
+        return parse_options(cls, given, "command line")
 
     @property
     def tile_um(self) -> float:
@@ -52,7 +73,8 @@ def lay_tiles(slide: Slide, tissue: TissueMask, options: TilingOptions) -> TileG
         S08 no tile holds tissue; S18 more than ``max_tiles``.
     """
     side_px0 = options.tile_um / slide.mpp
-    n_x, n_y = int(slide.width_px0 / side_px0), int(slide.height_px0 / side_px0)
+    # resolution tags round: what ends within a thousandth of a tile of the edge still counts
+    n_x, n_y = (int(n / side_px0 + 1e-3) for n in (slide.width_px0, slide.height_px0))
     if n_x * n_y > 200_000_000:
         what = f"{n_x:,} x {n_y:,} tiles to look at"
         raise DataError.of("S18", str(slide.path), what, "larger tiles, or the right --mpp")

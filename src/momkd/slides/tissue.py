@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 from scipy import ndimage
 
 from momkd.errors import DataError
+from momkd.slides.colour import extremes
 
 _MIN_PIECE_UM2 = 40_000.0  # smaller pieces are dust
 _MAX_HOLE_UM2 = 160_000.0  # smaller holes are lumina and fat, part of the tissue
@@ -49,8 +50,7 @@ def find_tissue(thumbnail: UInt8[np.ndarray, "height width 3"], um_per_pixel: fl
     Black (pen, borders) and white are never tissue. On a slide without contrast, where Otsu would
     split the glass itself, a floor on saturation keeps the mask empty.
     """
-    rgb = thumbnail.astype(np.float32) / 255
-    high, low = rgb.max(axis=2), rgb.min(axis=2)
+    high, low = (v.astype(np.float32) / 255 for v in extremes(thumbnail))
     saturation = (high - low) / np.maximum(high, 1e-6)
     size = 3 if min(saturation.shape) >= 3 else 1
     saturation = ndimage.median_filter(saturation, size=size)
@@ -149,14 +149,20 @@ def _rings(content: Any) -> Any:
 
 
 def _otsu(values: np.ndarray) -> float:
+    """Give the threshold of largest variance between its sides (Otsu 1979)."""
     counts, edges = np.histogram(values, bins=256, range=(0.0, 1.0))
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
     above = below[-1] - below
     total = np.cumsum(counts * centres)
     with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (total / below - (total[-1] - total) / above) ** 2
-    return float(centres[np.nanargmax(np.where(np.isfinite(between), between, -1.0))])
+        low, high = total / below, (total[-1] - total) / above
+        between = below * above * (low - high) ** 2
+    best = np.nanargmax(np.where(np.isfinite(between), between, -1.0))
+    # midway between the means of both sides: there the optimum lies, and unlike the edge of a bin
+    # it moves smoothly with the picture
+    middle = (low[best] + high[best]) / 2
+    return float(middle if np.isfinite(middle) else centres[best])
 
 
 def _closed(mask: np.ndarray, radius: float) -> np.ndarray:

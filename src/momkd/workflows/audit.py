@@ -14,9 +14,12 @@ from momkd.data.features import (
     read_manifest,
     write_manifest,
 )
-from momkd.data.hdf5 import ReadRules
+from momkd.data.reading_rules import read_rules
 from momkd.errors import DataError, IntegrityError, Problem, TooManyDroppedError
 from momkd.storage import write_text
+from momkd.workflows.console import say
+
+_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,27 +53,30 @@ def audit_cohort(
     DataError
         Any other fault of a file or table.
     """
-    files, problems = find_feature_files(options.features)
+    found = find_feature_files(options.features)
+    problems = list(found.problems)
+    rules = read_rules(options)
     if on_start is not None:
-        on_start(len(files))
+        on_start(len(found.files))
     known = read_manifest(manifest) if manifest is not None and manifest.exists() else None
     examined = examine_files(
-        files,
-        rules=ReadRules(
-            feature_key=options.feature_key, drop_nonfinite=options.on_nonfinite == "drop"
-        ),
+        found.files,
+        rules=rules,
         n_workers=n_workers,
         manifest=known,
         on_done=on_file,
     )
     problems += examined.problems
+    examined.skipped += found.skipped
+    for problem in examined.skipped[:_SHOWN]:
+        say(f"left out: {problem.line()}")
     audit, table_problems = _join(options, examined)
     _refuse(examined.refused, problems + table_problems)
     if audit is None:
         raise TypeError("load_cohort neither refused nor answered")
     if manifest is not None and known is None:
         write_manifest(manifest, list(examined.slides.values()))
-    return AuditedCohort(audit=audit, notes=(*examined.notes, *audit.notes))
+    return AuditedCohort(audit=audit, notes=(*found.notes, *examined.notes, *audit.notes))
 
 
 def require_few_skipped(n_skipped: int, n_listed: int, max_skip: float) -> None:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from momkd.data.folds import describe_folds, make_folds
+from momkd.data.fold_proof import Proof
 from momkd.workflows.audit import audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files
-from momkd.workflows.fold_job import require_trainable
+from momkd.workflows.protocol import make_protocol
 from momkd.workflows.settings import load_settings, parse_models
+from momkd.workflows.tabular_job import require_doable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,7 @@ class CheckReport:
     counts: dict[str, Any]
     notes: tuple[str, ...]
     dropped: dict[str, int]
-    folds: list[dict[str, Any]]
+    proof: Proof
     manifest: Path
 
 
@@ -31,6 +32,8 @@ def check(
     set_: Sequence[str] = (),
     max_skip: float = 0.0,
     workers: int = 1,
+    site_preserved: bool = False,
+    paired_only: bool = False,
 ) -> CheckReport:
     """Audit a cohort and try its folds.
 
@@ -41,6 +44,8 @@ def check(
     ----------
     output
         Folder for ``cohort.csv`` and ``dropped.csv``.
+    site_preserved, paired_only
+        Set ``folds.site_preserved`` and ``data.paired_only``.
 
     Raises
     ------
@@ -48,8 +53,10 @@ def check(
         Every fault of every door, together.
     """
     files = [Path(config)] if isinstance(config, str | Path) else [Path(c) for c in config]
-    settings = load_settings(files, set_)
-    parse_models(None, settings)
+    overrides = [*set_, *(["folds.site_preserved=true"] if site_preserved else [])]
+    overrides += ["data.paired_only=true"] if paired_only else []
+    settings = load_settings(files, overrides)
+    choices = parse_models(None, settings)
     manifest = files[0].with_suffix(".features.csv")
     with count_files("examining feature files") as counter:
         audited = audit_cohort(
@@ -62,8 +69,9 @@ def check(
     audit = audited.audit
     if output is not None:
         audit.write(Path(output))
-    require_trainable(settings.model, audit.cohort)
-    folds = make_folds(audit.cohort, settings.folds, settings.folds.seed)
+    for choice in choices:
+        require_doable(choice, audit.cohort)
+    protocol = make_protocol(audit.cohort, settings.folds)
     reasons: dict[str, int] = {}
     for row in audit.dropped:
         key = f"{row.kind}: {row.reason_class}"
@@ -74,6 +82,6 @@ def check(
         counts=audit.counts(),
         notes=audited.notes,
         dropped=reasons,
-        folds=describe_folds(folds, audit.cohort),
+        proof=protocol.proof,
         manifest=manifest,
     )

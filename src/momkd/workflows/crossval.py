@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from momkd.data.cohort import cohort_digest
-from momkd.data.folds import describe_folds, make_folds, read_folds, write_folds
+from momkd.data.fold_proof import Proof
 from momkd.data.graph import compiled_search
+from momkd.data.label_notes import target_notes
+from momkd.errors import ConfigError
 from momkd.fitting.kernels import kernels_of_fit
 from momkd.models.table import MODELS
+from momkd.models.tabular import TABULAR
 from momkd.storage import lock_folder
-from momkd.types import Cohort, Fold
+from momkd.types import Cohort
 from momkd.workflows.audit import AuditedCohort, audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files, say
 from momkd.workflows.evaluate import evaluate
-from momkd.workflows.fold_job import FoldJob, require_trainable
+from momkd.workflows.fold_job import FoldJob, embeddings_used
 from momkd.workflows.job_board import job_board
+from momkd.workflows.protocol import Protocol, keep_folds, make_protocol
 from momkd.workflows.run_folder import (
     claim_config,
     gather_predictions,
@@ -25,6 +29,8 @@ from momkd.workflows.run_folder import (
     write_manifest_of_run,
 )
 from momkd.workflows.settings import ModelChoice, Settings, load_settings, parse_models
+from momkd.workflows.tables import make_table
+from momkd.workflows.tabular_job import require_doable
 from momkd.workflows.workers import count_workers, run_jobs
 
 
@@ -38,6 +44,9 @@ def crossval(
     workers: int | None = None,
     set_: Sequence[str] = (),
     max_skip: float = 0.0,
+    site_preserved: bool = False,
+    paired_only: bool = False,
+    controls: bool = False,
 ) -> Path:
     """Cross-validate one or more models on one cohort.
 
@@ -48,7 +57,8 @@ def crossval(
     output
         Run folder; the same call goes on with an interrupted run.
     model
-        ``momkd``, ``momkd:code,abmil`` or ``all``; default is the configuration's.
+        ``momkd``, ``momkd:code,abmil``, ``momkd+shuffled,rna_logistic`` or ``all``; default is the
+        configuration's.
     folds
         Number of folds, instead of ``folds.n``.
     seeds
@@ -59,6 +69,10 @@ def crossval(
         ``key.path=value`` overrides.
     max_skip
         Share of slides that may be skipped at their door without exit code 4.
+    site_preserved, paired_only
+        Set ``folds.site_preserved`` and ``data.paired_only``.
+    controls
+        Run the controls of every model that learns from RNA beside it.
 
     Returns
     -------
@@ -72,16 +86,21 @@ def crossval(
     """
     files = [config] if isinstance(config, str | Path) else list(config)
     overrides = [*set_, *([] if folds is None else [f"folds.n={folds}"])]
+    overrides += ["folds.site_preserved=true"] if site_preserved else []
+    overrides += ["data.paired_only=true"] if paired_only else []
     settings = load_settings([Path(f) for f in files], overrides)
-    choices = parse_models(model, settings)
+    choices = parse_models(model, settings, controls=controls)
     folder = Path(output)
     with lock_folder(folder):
         claim_config(folder, settings)
+        _require_same_embeddings(folder, settings)
         audited = _audit(folder, settings, workers)
         cohort = audited.audit.cohort
         for choice in choices:
-            require_trainable(choice, cohort)
-        splits = make_all_folds(folder, cohort, settings, seeds)
+            require_doable(choice, cohort)
+        protocol = make_protocol(cohort, settings.folds, seeds)
+        keep_folds(folder / "folds.csv", protocol, cohort, settings.folds)
+        show_proof(protocol.proof)
         jobs = [
             FoldJob(
                 choice=choice,
@@ -90,14 +109,17 @@ def crossval(
                 folder=folder / choice.label / f"seed-{fold.seed}" / f"fold-{fold.index}",
             )
             for choice in choices
-            for fold in splits
+            for fold in protocol.folds
         ]
+        models = _with_earlier(folder, "models", [c.label for c in choices])
         manifest = {
-            "models": _with_earlier(folder, "models", [c.label for c in choices]),
+            "models": models,
+            "not_served": [name for name in models if name in TABULAR],
+            "model_notes": [TABULAR[name].note for name in models if name in TABULAR],
             "jobs": _with_earlier(
                 folder, "jobs", [str(j.folder.relative_to(folder)) for j in jobs]
             ),
-            **describe_cohort(audited, splits, settings),
+            **describe_cohort(audited, protocol, settings),
             "kernels": tell_kernels(choices, settings),
         }
         write_manifest_of_run(folder, manifest)
@@ -125,7 +147,7 @@ def run_open_jobs(
 
 
 def describe_cohort(
-    audited: AuditedCohort, splits: Sequence[Fold], settings: Settings
+    audited: AuditedCohort, protocol: Protocol, settings: Settings
 ) -> dict[str, Any]:
     """Give what ``run.json`` says of the data."""
     cohort = audited.audit.cohort
@@ -133,10 +155,13 @@ def describe_cohort(
         "task": cohort.task,
         "class_names": list(cohort.class_names),
         "cohort": cohort_digest(cohort),
-        "folds": describe_folds(splits, cohort),
+        "folds": list(protocol.proof.rows),
+        "proof": protocol.proof.as_json(),
         "counts": [{"what": k, "n": n} for k, n in audited.audit.counts().items()],
         "notes": list(audited.notes),
+        "target_notes": list(target_notes(settings.data.target)),
         "settings": settings.shared_digest(),
+        "embeddings": embeddings_used(settings),
     }
 
 
@@ -163,29 +188,22 @@ def tell_training_notes(folders: Sequence[Path]) -> list[str]:
     return told
 
 
-def make_all_folds(
-    folder: Path, cohort: Cohort, settings: Settings, seeds: int
-) -> tuple[Fold, ...]:
-    """Make the folds of every seed (or read the given ones) and write ``folds.csv``.
+def show_proof(proof: Proof) -> None:
+    """Say what was verified of the folds; the table is that of the first seed."""
+    say(proof.protocol)
+    for statement in proof.statements:
+        say(f"  {statement}")
+    say(make_table([r for r in proof.rows if r["seed"] == proof.rows[0]["seed"]]))
 
-    Folds that an earlier call of the same run made are kept in the file.
-    """
-    digest = cohort_digest(cohort)
-    if settings.folds.file is not None:
-        allow = settings.folds.allow_subset
-        splits = read_folds(settings.folds.file, cohort, cohort_digest=digest, allow_subset=allow)
-    else:
-        first = settings.folds.seed
-        splits = tuple(
-            fold
-            for seed in range(first, first + seeds)
-            for fold in make_folds(cohort, settings.folds, seed)
-        )
-    path = folder / "folds.csv"
-    before = read_folds(path, cohort, cohort_digest=digest) if path.exists() else ()
-    everything = {(f.seed, f.index): f for f in (*before, *splits)}
-    write_folds(path, [everything[key] for key in sorted(everything)], digest)
-    return splits
+
+def _require_same_embeddings(folder: Path, settings: Settings) -> None:
+    """Refuse to go on with a run on embeddings of another precision than it began with."""
+    now = embeddings_used(settings)
+    before = read_run(folder).get("embeddings", now) if (folder / "run.json").exists() else now
+    if before != now:
+        what = f"was begun with embeddings {before}, and they are now {now}"
+        remedy = "choose another -o, or pack with the precision it began with"
+        raise ConfigError.of("T14", str(folder), what, remedy)
 
 
 def _audit(folder: Path, settings: Settings, workers: int | None) -> AuditedCohort:

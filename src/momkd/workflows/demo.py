@@ -1,78 +1,108 @@
-"""``momkd demo``: the whole road on a simulated cohort with known truth, offline, in minutes."""
+"""``momkd demo``: the whole road on simulated cases, from slide files to a report, offline."""
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import h5py
-import numpy as np
-import pandas as pd
-
-from momkd.data.features import read_bag
+from momkd.config import parse_options
 from momkd.errors import ConfigError
-from momkd.evaluation.metrics import auroc
-from momkd.reporting.heatmap import draw_attention
-from momkd.simulation import SCENARIOS, SimulationOptions, simulate, write_cohort
-from momkd.storage import write_json
+from momkd.simulation import (
+    SCENARIOS,
+    PaintingOptions,
+    SimulationOptions,
+    simulate,
+    write_cohort,
+    write_slide_cohort,
+)
+from momkd.slides.tiling import TilingOptions
 from momkd.workflows.check import check
 from momkd.workflows.console import say
 from momkd.workflows.crossval import crossval
+from momkd.workflows.demo_report import write_demo_report
+from momkd.workflows.extract import extract
+from momkd.workflows.heatmap import heatmap
 from momkd.workflows.init import init
 from momkd.workflows.predict import predict
-from momkd.workflows.run_folder import read_predictions, read_run
-from momkd.workflows.run_report import write_run_report
-from momkd.workflows.scored_cases import average_slides
-from momkd.workflows.tables import make_table, with_interval
+from momkd.workflows.predict_pixels import CPU_BATCH
 
-# A signal strong enough for few cases; the ceilings are those of exactly these options.
-_WORLD: dict[str, Any] = SCENARIOS["easy"] | {"rho": 0.3, "nu": 3.0, "kappa": 2.0, "n_genes": 400}
+Source = Literal["slides", "features"]
+
+# a signal strong enough for few cases and small slides
+_WORLD: dict[str, Any] = SCENARIOS["easy"] | {
+    "rho": 0.5,
+    "nu": 3.0,
+    "kappa": 3.0,
+    "sigma_m": 0.3,
+    "n_genes": 400,
+    "prevalence": 0.4,
+}
 _GAPS: dict[str, Any] = {"without_rna": 0.1, "without_slide": 0.05}
-_HELD_OUT_CASES = 120
+_PAINTING = PaintingOptions()
 _MODELS = "momkd,abmil,mean_logistic"
+_FEWEST_CASES = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoReport:
-    """Where the report is, and its table: what was reached against what can be known."""
+    """Where the report is, its table (what was reached against what can be known), and in words."""
 
     path: Path
     table: str
+    notes: tuple[str, ...]
     scores: dict[str, Any]
 
 
 def demo(
     output: Path | str = "demo-run",
     *,
-    n_cases: int = 160,
+    n_cases: int = 100,
+    n_new: int = 60,
+    grid_side: int = 7,
     seed: int = 0,
+    source: Source = "slides",
+    set_: Sequence[str] = (),
     workers: int | None = None,
 ) -> DemoReport:
-    """Simulate, cross-validate MoMKD and baselines, predict new slides, compare with the ceiling.
+    """Draw slides, extract, cross-validate MoMKD and baselines, predict new slides, report.
 
     Parameters
     ----------
     output
         Folder; a second call goes on with an interrupted one.
-    n_cases
-        Cases to train on; some lack RNA, some a slide, some a usable label.
+    n_cases, n_new
+        Cases to train on (some lack RNA, some a slide, some a usable label), and new ones.
+    grid_side
+        Tiles along a side of a slide; 60 % of them hold tissue.
     seed
-        Of the simulated cohort.
+        Of the simulated cohorts.
+    source
+        ``slides``: pictures are painted, written as pyramidal TIFF, cut and embedded by the default
+        encoder. ``features``: the embeddings are drawn; quicker, and needs no extra package.
+    set_
+        ``KEY=VALUE`` overrides of the configuration.
+    workers
+        Processes of the cross-validation.
 
     Raises
     ------
     ConfigError
-        G10 too few cases to cut into folds.
+        G10 too few cases to cut into folds, or to score.
+    MachineError
+        E01 slides need packages of the extra ``slides``.
     """
-    if n_cases < 60:
-        raise ConfigError.of("G10", "--cases", f"got {n_cases}, wanted 60 or more")
+    if n_cases < _FEWEST_CASES or n_new < 2:
+        what = f"got {n_cases} and {n_new} new ones, wanted {_FEWEST_CASES} and 2 or more"
+        raise ConfigError.of("G10", "--cases", what)
     folder = Path(output)
-    cohort = folder / "cohort"
-    new = folder / "new-patients"
-    if not (new / "truth.json").exists():
-        say("simulating slides and RNA")
-        write_cohort(simulate(_options(n_cases, 2 * seed, **_GAPS)), cohort)
-        write_cohort(simulate(_options(_HELD_OUT_CASES, 2 * seed + 1, equivocal=0.0)), new)
+    cohort, new = folder / "cohort", folder / "new-patients"
+    world = _WORLD | {"grid_side": grid_side}
+    _write(cohort, source, world | _GAPS | {"n_cases": n_cases, "seed": 2 * seed})
+    _write(new, source, world | {"n_cases": n_new, "seed": 2 * seed + 1, "equivocal": 0.0})
+    if source == "slides":
+        say("slides -> tissue -> tiles -> embeddings")
+        tiling = TilingOptions(tile_px=_PAINTING.tile_px, mpp=_PAINTING.mpp)
+        extract([cohort / "slides"], cohort / "features", tiling=tiling, batch_size=CPU_BATCH)
     config = folder / "momkd.yaml"
     if not config.exists():
         init(
@@ -84,70 +114,34 @@ def demo(
         )
     for note in check(config).notes:
         say(note)
-    run = crossval(config, folder / "run", model=_MODELS, workers=workers)
+    run = crossval(config, folder / "run", model=_MODELS, set_=set_, workers=workers)
+    say("new patients: predicted from their slides alone")
     predict(
         run,
-        [new / "features"],
+        [new / source],
         folder / "predictions.csv",
         cases=new / "clinical.csv",  # any table with slide_id and case_id will do
         attention=folder / "attention",
+        features=new / "features",
+        draw=False,
     )
-    return _report(folder, run, new)
-
-
-def _options(n_cases: int, seed: int, **changed: Any) -> SimulationOptions:
-    return SimulationOptions(**(_WORLD | changed | {"n_cases": n_cases, "seed": seed}))
-
-
-def _report(folder: Path, run: Path, new: Path) -> DemoReport:
-    truth = json.loads((new / "truth.json").read_text(encoding="utf-8"))
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    cases = pd.read_csv(folder / "predictions_cases.csv", dtype={"case_id": str})
-    rows = []
-    for name, part in cases.groupby("model", sort=False):
-        labels = np.array([truth["cases"][c]["recorded_label"] for c in part["case_id"]])
-        reached = auroc(labels, part["prob_positive"].to_numpy())
-        inner = metrics["models"][name]["mean_over_folds"]["auroc"]
-        across = with_interval(inner["value"], inner["low"], inner["high"])
-        rows.append({"model": name, "cross-validation": across, "new patients": f"{reached:.3f}"})
-    bayes = {
-        case: np.mean(
-            [s["bayes_probability"] for s in truth["slides"].values() if s["case_id"] == case]
-        )
-        for case in cases["case_id"].unique()
-    }
-    labels = np.array([truth["cases"][c]["recorded_label"] for c in bayes])
-    best = auroc(labels, np.array(list(bayes.values())))
-    rows.append(
-        {"model": "ceiling: exact posterior", "cross-validation": "", "new patients": f"{best:.3f}"}
+    path, table, notes, scores = write_demo_report(folder, run, new)
+    heatmap(
+        [folder / "attention" / "momkd" / f"{s}.h5" for s in scores["shown"]],
+        folder / "heatmaps",
+        thumbnails=new / "features" / "thumbnails",
     )
-    scores = {"rows": rows, "ceilings": truth["ceilings"]}
-    write_json(folder / "scores.json", scores)
-    table = make_table(rows)
-    path = write_run_report(
-        folder,
-        read_run(run),
-        metrics,
-        average_slides(read_predictions(run)),
-        dropped=run / "dropped.csv",
-        configuration=run / "config.yaml",
-        extra_tables={"AUROC against what can be known (simulated)": rows},
-        attention=_attention_figure(folder, new, truth),
-    )
-    return DemoReport(path=path, table=table, scores=scores)
+    return DemoReport(path=path, table=table, notes=notes, scores=scores)
 
 
-def _attention_figure(folder: Path, new: Path, truth: dict[str, Any]) -> Any:
-    """Draw attention of MoMKD beside the niche on the new slide most clearly positive."""
-    slides = truth["slides"]
-    slide_id = max(slides, key=lambda s: (slides[s]["bayes_probability"], s))
-    with h5py.File(folder / "attention" / "momkd" / f"{slide_id}.h5", "r") as file:
-        attention = file["attention"][:]
-    bag = read_bag(new / "features" / f"{slide_id}.h5")
-    if bag.grid is None:
-        raise TypeError("simulated slides have coordinates")
-    with h5py.File(new / "features" / f"{slide_id}.h5", "r") as file:
-        niche = file["coords"][:][slides[slide_id]["niche_tiles"]]
-    places = {tuple(c) for c in niche.tolist()}
-    mask = np.array([tuple(c) in places for c in bag.grid.coords_px0.tolist()])
-    return draw_attention(bag.grid, attention, title=f"{slide_id}: MoMKD attention", truth=mask)
+def _write(folder: Path, source: Source, given: dict[str, Any]) -> None:
+    """Simulate a cohort and write it, unless it is there."""
+    if (folder / "truth.json").exists():
+        return
+    options = parse_options(SimulationOptions, given, "momkd demo")
+    if source == "features":
+        say(f"{folder.name}: simulating embeddings and RNA of {options.n_cases} cases")
+        write_cohort(simulate(options), folder)
+    else:
+        say(f"{folder.name}: painting slides and simulating RNA of {options.n_cases} cases")
+        write_slide_cohort(simulate(options), folder, _PAINTING)

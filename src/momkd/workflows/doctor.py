@@ -14,6 +14,11 @@ _CORE = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "h5py", "safetenso
 _EXTRAS = {
     "xgb": ("xgboost", "genes selected by XGBoost importance, as published"),
     "fast": ("numba", "graph attention compiled on this machine: faster, in less memory"),
+    "slides": ("openslide", "slides are read, and embedded by the default encoder"),
+    "encoders": ("timm", "foundation models as encoders"),
+    "onnx": ("onnxruntime", "the encoder lavlab-shell"),
+    "excel": ("openpyxl", "clinical tables as .xlsx workbooks"),
+    "zarr": ("zarr", "WSIData stores as feature files"),
 }
 
 

@@ -1,32 +1,40 @@
 """One model on one fold: fit, decide on validation, freeze, and only then open the test side."""
 
-import csv
-import io
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 from numpy.random import SeedSequence
 
 import momkd
 from momkd.checkpoint import CheckpointStore
 from momkd.data.cohort import cohort_digest
+from momkd.data.controls import Lesson, make_lesson
 from momkd.data.features import read_bag
+from momkd.data.label_notes import target_notes
+from momkd.data.packed_cache import PackedCache
 from momkd.data.panel import Panel, fit_panel
 from momkd.data.samples import SampleSet
-from momkd.errors import ModelError
+from momkd.errors import DataError, IntegrityError, ModelError
 from momkd.evaluation.calibration import choose_thresholds, fit_calibration
 from momkd.models.base import BagClassifier
 from momkd.models.table import MODELS, build_model
-from momkd.predictor import Card, Predictor, load_predictor, save_predictor
+from momkd.predictor import (
+    Card,
+    EmbeddingRange,
+    Predictor,
+    fit_embedding_range,
+    load_predictor,
+    save_predictor,
+)
 from momkd.storage import canonical_json, digest_bytes, write_json, write_text
 from momkd.training import Fitted, Progress, Scored, fit, score
 from momkd.types import Cohort, Dims, Fold, SlideFile
+from momkd.workflows.fold_tables import Decision, as_csv, by_case, prediction_row
 from momkd.workflows.settings import ModelChoice, Settings
 
 THRESHOLD_RULE = "max_f1"
@@ -45,6 +53,28 @@ class FoldJob:
     def name(self) -> str:
         """How the job is called in messages."""
         return f"{self.choice.label} seed {self.seed} fold {self.fold.index}"
+
+    def lesson(self, cohort: Cohort, settings: Settings) -> Lesson:
+        """Give what the training side is taught: its own RNA, or a control's."""
+        return make_lesson(
+            cohort,
+            self.fold,
+            settings.controls,
+            settings.panel,
+            self.fold.seed,
+            rna=self.choice.control,
+        )
+
+    def decision(self, card: Card) -> Decision:
+        """Give what rows of predictions need of a card."""
+        return Decision(
+            model=self.choice.label,
+            seed=self.seed,
+            fold=self.fold.index,
+            class_names=card.class_names,
+            calibration=card.calibration,
+            threshold=card.threshold,
+        )
 
 
 def run_fold(
@@ -70,18 +100,21 @@ def run_fold(
     if (job.folder / "done.json").exists():
         return
     require_trainable(job.choice, cohort)
-    model, fitted, panel, val = _fit(job, cohort, settings, on_progress, should_stop)
-    card = _decide(job, cohort, settings, model, panel, val)
-    write_text(job.folder / "history.csv", _table(fitted.history))
+    taught = job.lesson(cohort, settings)
+    model, fitted, panel, val, seen = _fit(job, cohort, taught, settings, on_progress, should_stop)
+    card = _decide(job, cohort, taught, settings, panel, val)
+    card = card.model_copy(update={"embedding_range": seen})
+    write_text(job.folder / "history.csv", as_csv(fitted.history))
     save_predictor(Predictor(model, card), job.folder / "predictor")
-    rows = [_row(job, card, scored, "val") for scored in val]
-    rows += [_row(job, card, scored, "test") for scored in _score_test(job, cohort, settings)]
-    write_text(job.folder / "predictions.csv", _table(rows))
+    decision = job.decision(card)
+    rows = [prediction_row(decision, scored, "val") for scored in val]
+    rows += [prediction_row(decision, scored, "test") for scored in score_test(job, cohort)]
+    write_text(job.folder / "predictions.csv", as_csv(rows))
     done = {
         "best_epoch": fitted.best_epoch,
         "epochs": fitted.epochs_run,
         "stop_reason": fitted.stop_reason,
-        "notes": [*(panel.notes if panel else ()), *fitted.notes],
+        "notes": [*taught.notes, *(panel.notes if panel else ()), *fitted.notes],
         "kernels": fitted.kernels,
     }
     write_json(job.folder / "done.json", done)
@@ -100,7 +133,8 @@ def require_trainable(choice: ModelChoice, cohort: Cohort) -> None:
     cls = MODELS[choice.name]
     fitting = ", ".join(sorted(_models_for(cohort)))
     problems = []
-    if cls.needs_rna and not any(c.has_rna for c in cohort.cases):
+    taught = cls.needs_rna and choice.control != "none"
+    if taught and not any(c.has_rna for c in cohort.cases):
         what = "learns from RNA, and no case of the cohort has any"
         remedy = f"give data.rna, or choose a model that needs none: {fitting}"
         problems.append(ModelError.of("O24", f"model {choice.name}", what, remedy))
@@ -114,6 +148,19 @@ def require_trainable(choice: ModelChoice, cohort: Cohort) -> None:
         problems.append(ModelError.of("F16", f"model {choice.name}", what, remedy))
     if problems:
         raise ModelError(*(p for error in problems for p in error.problems))
+
+
+def require_frozen(decision: Path, name: str) -> None:
+    """Keep the test side closed until what was decided on validation is on disk.
+
+    Raises
+    ------
+    IntegrityError
+        K08 it is not.
+    """
+    if not decision.is_file():
+        what = f"the test side is closed until {decision.name} is written"
+        raise IntegrityError.of("K08", name, what, "decide on validation first")
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -135,17 +182,21 @@ def _models_for(cohort: Cohort) -> list[str]:
 def _fit(
     job: FoldJob,
     cohort: Cohort,
+    taught: Lesson,
     settings: Settings,
     on_progress: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool] | None,
-) -> tuple[BagClassifier, Fitted, Panel | None, list[Scored]]:
-    panel = _fit_panel(job, cohort, settings)
-    train = sample_set(cohort, job.fold.train, panel, settings)
+) -> tuple[BagClassifier, Fitted, Panel | None, list[Scored], EmbeddingRange | None]:
+    panel = _fit_panel(job, taught, settings)
+    train = sample_set(taught.cohort, taught.train, panel, settings)
     val = sample_set(cohort, job.fold.val, None, settings)
     seed = derive_seed(job.seed, job.fold.index)
     torch.manual_seed(derive_seed(seed, "weights"))
     slide = next(iter(cohort.slides.values()))
-    n_genes = None if panel is None else len(panel.genes)
+    n_genes = None
+    if MODELS[job.choice.name].needs_rna:
+        # without RNA (control "none") its towers are built all the same, and never moved
+        n_genes = settings.panel.n_genes if panel is None else len(panel.genes)
     dims = Dims(dim_in=slide.dim, n_classes=len(cohort.class_names), n_genes=n_genes)
     model = build_model(job.choice.name, dims, job.choice.preset, job.choice.options)
     fitted = fit(
@@ -160,36 +211,74 @@ def _fit(
         should_stop=should_stop,
     )
     scored = score(fitted.model, val, batch_size=settings.fit.batch_size)
-    return fitted.model, fitted, panel, scored
+    seen = fit_embedding_range(
+        bag.embeddings
+        for i, key in enumerate(train.keys)
+        if key.slide_id is not None and (bag := train[i].bag) is not None
+    )
+    return fitted.model, fitted, panel, scored, seen
 
 
-def _fit_panel(job: FoldJob, cohort: Cohort, settings: Settings) -> Panel | None:
-    if cohort.expression is None or not MODELS[job.choice.name].needs_rna:
+def _fit_panel(job: FoldJob, taught: Lesson, settings: Settings) -> Panel | None:
+    if not MODELS[job.choice.name].needs_rna or job.choice.control == "none":
         return None
-    side = set(job.fold.train)
-    cases = [c for c in cohort.cases if c.case_id in side and c.has_rna]
-    panel = fit_panel(cohort.expression, cases, settings.panel, derive_seed(job.seed, "panel"))
-    panel.require_disjoint([*job.fold.val, *job.fold.test])
+    panel = learn_panel(job, taught)
     write_text(job.folder / "panel.json", panel.to_json())
+    return panel
+
+
+def learn_panel(job: FoldJob, taught: Lesson) -> Panel:
+    """Fit the genes of a fold on what its training side is taught.
+
+    Raises
+    ------
+    DataError
+        O19, O21 as :func:`~momkd.data.panel.fit_panel`.
+    IntegrityError
+        K07 a held-out case had a part in it.
+    """
+    expression = taught.cohort.expression
+    if expression is None:
+        what = "no training case with RNA is left"
+        raise DataError.of("O19", job.name, what, "withhold less (controls.withhold_rna)")
+    side = set(taught.train)
+    cases = [c for c in taught.cohort.cases if c.case_id in side and c.has_rna]
+    panel = fit_panel(expression, cases, taught.panel, derive_seed(job.seed, "panel"))
+    panel.require_disjoint([*job.fold.val, *job.fold.test])
     return panel
 
 
 def sample_set(
     cohort: Cohort, case_ids: Sequence[str], panel: Panel | None, settings: Settings
 ) -> SampleSet:
-    """Make the samples of one side, read as the configuration says."""
+    """Make the samples of one side; bags come from the packed cache, where there is one."""
+    cache, k = open_cache(settings), settings.data.neighbours
 
     def read(file: SlideFile) -> Any:
-        return read_bag(file, k=settings.data.neighbours)
+        return read_bag(file, k=k) if cache is None else cache.read(file, k=k)
 
     return SampleSet(cohort, case_ids, panel, read=read, cache_gib=settings.data.cache_gib)
+
+
+def open_cache(settings: Settings) -> PackedCache | None:
+    """Open the packed cache of a configuration, if it names one."""
+    folder = settings.data.cache_dir
+    return None if folder is None else PackedCache(folder, neighbours=settings.data.neighbours)
+
+
+def embeddings_used(settings: Settings) -> str:
+    """Say what training reads: embeddings as stored, or packed with which precision."""
+    cache = open_cache(settings)
+    return "as stored" if cache is None else f"packed, {cache.precision}"
 
 
 def _fingerprint(job: FoldJob, cohort: Cohort, settings: Settings) -> Mapping[str, str]:
     return {
         "settings": settings.shared_digest(),
         "model": digest_bytes(canonical_json(job.choice.resolved()).encode()),
+        "control": job.choice.control,
         "cohort": cohort_digest(cohort),
+        "embeddings": embeddings_used(settings),
         "fold": digest_bytes(repr(job.fold).encode()),
         "momkd": momkd.__version__,
         "torch": str(torch.__version__),
@@ -200,18 +289,18 @@ def _fingerprint(job: FoldJob, cohort: Cohort, settings: Settings) -> Mapping[st
 def _decide(
     job: FoldJob,
     cohort: Cohort,
+    taught: Lesson,
     settings: Settings,
-    model: BagClassifier,
     panel: Panel | None,
     val: Sequence[Scored],
 ) -> Card:
     logits = np.stack([s.logits for s in val])
     labels = np.array([s.label for s in val])
     calibration = fit_calibration(logits, labels)
-    _, case_labels, case_probabilities = _by_case(val, calibration.probabilities(logits))
+    _, case_labels, case_probabilities = by_case(val, calibration.probabilities(logits))
     thresholds = choose_thresholds(case_probabilities[:, 1], case_labels)
-    learnt_from = [*job.fold.train, *job.fold.val]
-    seen = {s for c in cohort.cases if c.case_id in set(learnt_from) for s in c.slide_ids}
+    learnt_from = {*taught.train, *job.fold.val}
+    seen = {s for c in cohort.cases if c.case_id in learnt_from for s in c.slide_ids}
     slide = next(iter(cohort.slides.values()))
     return Card(
         model=job.choice.name,
@@ -221,7 +310,9 @@ def _decide(
         task=cohort.task,
         class_names=cohort.class_names,
         encoder=slide.encoder,
+        encoder_sha256=slide.encoder_sha256,
         tile_px=slide.tile_px,
+        overlap_px=slide.overlap_px,
         magnification=slide.magnification,
         mpp=slide.mpp,
         neighbours=settings.data.neighbours,
@@ -229,13 +320,17 @@ def _decide(
         offset=calibration.offset,
         thresholds={name: t.value for name, t in thresholds.items()},
         threshold_rule=THRESHOLD_RULE,
-        seen_slides=tuple(sorted(cohort.slides[s].sha256 for s in seen)),
+        target_notes=target_notes(settings.data.target),
+        seen_slides=tuple(sorted(cohort.slides[s].content_sha256 for s in seen)),
         provenance={
             "cohort": cohort_digest(cohort),
             "seed": job.seed,
             "fold": job.fold.index,
-            "n_train": len(job.fold.train),
+            "control": job.choice.control if MODELS[job.choice.name].needs_rna else None,
+            "n_train": len(_heard(taught, reads_rna=panel is not None)),
+            "n_train_rna": 0 if panel is None else len(panel.fitted_on),
             "n_val": len(job.fold.val),
+            "positive_share": _positive_share(cohort, learnt_from),
             "panel": None if panel is None else digest_bytes(panel.to_json().encode()),
             "selector": None if panel is None else panel.selector,
             "n_genes": None if panel is None else len(panel.genes),
@@ -243,21 +338,29 @@ def _decide(
     )
 
 
-def _by_case(
-    scored: Sequence[Scored], probabilities: Float32[np.ndarray, "n c"] | np.ndarray
-) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Average the probabilities of each case's slides: label and score belong to the case."""
-    order = list(dict.fromkeys(s.case_id for s in scored))
-    place = {c: i for i, c in enumerate(order)}
-    owner = np.array([place[s.case_id] for s in scored])
-    total = np.zeros((len(order), probabilities.shape[1]))
-    np.add.at(total, owner, probabilities)
-    labels = np.zeros(len(order), dtype=np.int64)
-    labels[owner] = [s.label for s in scored]
-    return order, labels, total / np.bincount(owner)[:, None]
+def _positive_share(cohort: Cohort, case_ids: Iterable[str]) -> float:
+    """Share of positive cases among those with a slide that a model learnt from."""
+    learnt = set(case_ids)
+    labels = [c.label for c in cohort.cases if c.case_id in learnt and c.slide_ids]
+    return round(sum(label == 1 for label in labels) / len(labels), 6)
 
 
-def _score_test(job: FoldJob, cohort: Cohort, settings: Settings) -> list[Scored]:
+def _heard(taught: Lesson, *, reads_rna: bool) -> list[str]:
+    """Give the training cases that a model can hear: RNA alone only where it is read."""
+    side = set(taught.train)
+    cases = [c for c in taught.cohort.cases if c.case_id in side]
+    return [c.case_id for c in cases if c.slide_ids or reads_rna]
+
+
+def score_test(job: FoldJob, cohort: Cohort) -> list[Scored]:
+    """Score the test side through the predictor as saved.
+
+    Raises
+    ------
+    IntegrityError
+        K08 nothing has been decided yet: thresholds, temperature and epoch must be on disk first.
+    """
+    require_frozen(job.folder / "predictor" / "config.json", job.name)
     predictor = load_predictor(job.folder / "predictor")
     scored = []
     for case_id in job.fold.test:
@@ -275,31 +378,3 @@ def _score_test(job: FoldJob, cohort: Cohort, settings: Settings) -> list[Scored
                 )
             )
     return scored
-
-
-def _row(job: FoldJob, card: Card, scored: Scored, split: str) -> dict[str, Any]:
-    probabilities = card.calibration.probabilities(scored.logits[None])[0]
-    threshold = card.thresholds[card.threshold_rule]
-    row: dict[str, Any] = {
-        "case_id": scored.case_id,
-        "slide_id": scored.slide_id,
-        "fold": job.fold.index,
-        "split": split,
-        "model": job.choice.label,
-        "seed": job.seed,
-        "y_true": scored.label,
-    }
-    for name, p in zip(card.class_names, probabilities, strict=True):
-        row[f"prob_{name}"] = repr(float(p))
-    row["y_pred"] = int(probabilities[1] >= threshold)
-    row["threshold"] = repr(float(threshold))
-    return row
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    columns = list(dict.fromkeys(k for row in rows for k in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -1,6 +1,7 @@
 """``momkd heatmap``: pictures and QuPath polygons from stored scores; nothing is computed again."""
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ def heatmap(
     inputs
         Attention files (h5), or folders of them.
     output
-        Folder: ``<slide>.png`` and ``<slide>.geojson``, in a folder a model where inputs are so.
+        Folder: ``<slide>.png`` and ``<slide>.geojson``, in a folder a model where inputs are so;
+        no ``.geojson`` where places are not in level-0 pixels.
     thumbnails
         Folder of ``<slide>.jpg``, pictures of whole slides as ``momkd extract`` writes them;
         without it, tiles are drawn alone.
@@ -42,7 +44,7 @@ def heatmap(
     ------
     DataError
         P09 no attention file; P18 a file that holds no scores and places; S16 tiles that lie
-        beyond the slide.
+        beyond the slide, or a thumbnail of another slide.
     """
     files: list[tuple[Path, Path]] = []
     for root in map(Path, inputs):
@@ -59,12 +61,11 @@ def heatmap(
 
 
 def _draw(path: Path, folder: Path, thumbnails: Path | None) -> Path:
-    grid, attention, model = _read(path)
-    title = f"{grid.slide_id}: {model}"
+    grid, attention, title = _read(path)
     picture = None if thumbnails is None else thumbnails / f"{grid.slide_id}.jpg"
     if picture is not None and picture.exists() and grid.width_px0 is not None:
         _require_within(path, grid)
-        thumbnail = np.asarray(Image.open(picture).convert("RGB"))
+        thumbnail = _read_thumbnail(picture, path, grid)
         figure = draw_over_slide(grid, attention, thumbnail, title=title)
     else:
         figure = draw_attention(grid, attention, title=title)
@@ -72,7 +73,7 @@ def _draw(path: Path, folder: Path, thumbnails: Path | None) -> Path:
     figure.savefig(stream, format="png", dpi=_DPI)
     target = folder / f"{grid.slide_id}.png"
     write_bytes(target, stream.getvalue())
-    if grid.tile_px0 is not None:
+    if grid.tile_px0 is not None and grid.is_level0:
         shares = attention * len(attention)
         text = tiles_as_geojson(grid, {"attention": attention, "attention (x even share)": shares})
         write_text(folder / f"{grid.slide_id}.geojson", text)
@@ -87,6 +88,32 @@ def _require_within(path: Path, grid: TileGrid) -> None:
         what = f"tiles reach ({far[0]}, {far[1]}), the slide ends at "
         what += f"({grid.width_px0}, {grid.height_px0})"
         raise DataError.of("S16", str(path), what, "give the thumbnails of these slides")
+
+
+def _read_thumbnail(picture: Path, scores: Path, grid: TileGrid) -> np.ndarray:
+    """Read a picture of the slide that scores are of, by what it says of itself, or its form."""
+    assert grid.width_px0 is not None
+    assert grid.height_px0 is not None
+    with Image.open(picture) as image:
+        told = _told_size(image.info.get("comment", b""))
+        size = told or (image.width, image.height)
+        pixels = np.asarray(image.convert("RGB"))
+    wanted = (grid.width_px0, grid.height_px0)
+    same = told == wanted if told else abs(size[0] * wanted[1] / (size[1] * wanted[0]) - 1) < 0.02
+    if not same:
+        what = f"is of a slide of {wanted[0]} x {wanted[1]} px, {picture.name} of one of "
+        what += f"{size[0]} x {size[1]}" if told else "other proportions"
+        raise DataError.of("S16", str(scores), what, "give the thumbnails of these slides")
+    return pixels
+
+
+def _told_size(comment: Any) -> tuple[int, int] | None:
+    """Give the size of the slide that a thumbnail of ``momkd extract`` states."""
+    try:
+        facts = json.loads(comment)
+        return int(facts["width_px0"]), int(facts["height_px0"])
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _read(path: Path) -> tuple[TileGrid, np.ndarray, str]:
@@ -104,15 +131,26 @@ def _read(path: Path) -> tuple[TileGrid, np.ndarray, str]:
                 mpp=_float(facts.get("mpp")),
                 width_px0=_int(facts.get("width_px0")),
                 height_px0=_int(facts.get("height_px0")),
+                is_level0=bool(facts.get("is_level0", True)),
             )
-            model = str(file.attrs["model"])
+            title = f"{grid.slide_id}: {file.attrs['model']}"
+            title += _said(dict(file.attrs))
     except (OSError, KeyError, ValueError, TypeError) as error:
         brief = " ".join(str(error).split())[:100]
         raise DataError.of("P18", str(path), f"no stored scores: {brief}", remedy) from None
     if len(attention) != len(grid):
         what = f"{len(attention)} scores for {len(grid)} tiles"
         raise DataError.of("P18", str(path), what, remedy)
-    return grid, attention, model
+    return grid, attention, title
+
+
+def _said(facts: dict[str, Any]) -> str:
+    """Give the probability as a title says it, where it was stored."""
+    if "probability" not in facts:
+        return ""
+    p, low, high = (float(facts[k]) for k in ("probability", "low", "high"))
+    spread = f" ({low:.2f} to {high:.2f})" if high > low else ""
+    return f", P({facts['class_name']}) = {p:.2f}{spread}"
 
 
 def _float(value: Any) -> float | None:

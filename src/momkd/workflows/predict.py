@@ -14,18 +14,20 @@ import pandas as pd
 
 from momkd.data.barcodes import case_of
 from momkd.data.features import examine_files, find_feature_files, read_bag
-from momkd.data.hdf5 import ReadRules
+from momkd.data.layouts.material import ReadRules
 from momkd.errors import DataError, IntegrityError, ModelError, Problem, TooManyDroppedError
 from momkd.predictor import Ensemble, EnsemblePrediction, load_predictor
-from momkd.slides.formats import SLIDE_SUFFIXES
 from momkd.storage import write_atomically, write_text
 from momkd.types import SlideFile
 from momkd.workflows.console import count_files, say
 from momkd.workflows.heatmap import heatmap
+from momkd.workflows.predict_pixels import EmbeddedSlides, embed_slides, part_inputs
 
 if TYPE_CHECKING:
     from momkd.slides.reader import SlideRules
-    from momkd.workflows.extract import Extraction
+
+
+_FAR_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class _Scored:
     model: str
     ensemble: Ensemble
     answer: EnsemblePrediction
+    flags: tuple[str, ...]
 
 
 def predict(
@@ -47,24 +50,28 @@ def predict(
     attention: Path | str | None = None,
     feature_key: str | None = None,
     drop_nonfinite: bool = False,
+    coords: Path | str | None = None,
     slides: "SlideRules | None" = None,
     weights: Path | str | None = None,
     device: str = "cpu",
+    features: Path | str | None = None,
     heatmaps: Path | str | None = None,
+    draw: bool = True,
     max_skip: float = 0.05,
     workers: int = 1,
 ) -> pd.DataFrame:
     """Score slides or feature files with a predictor, or with every fold model of a run.
 
     Of a slide, tiles are cut and embedded as the predictor's card says: nobody can choose the scale
-    or the encoder wrongly.
+    or the encoder wrongly. A slide scanned coarser than that is enlarged, and flagged; one that is
+    more than twice as coarse is left out (P03).
 
     Parameters
     ----------
     model
         A run folder (each model's fold predictors answer together) or one predictor's folder.
     inputs
-        Slides, feature files, or folders of feature files.
+        Slides, feature files, or folders of either.
     output
         CSV, a row a slide and model; ``<name>_cases.csv`` beside it has a row a case, the mean of
         its slides' probabilities. Slides left out stand in ``<name>_dropped.csv``.
@@ -79,11 +86,18 @@ def predict(
         Dataset of the embeddings, instead of the layout's own.
     drop_nonfinite
         Leave out rows with NaN or infinite values, and say so, instead of refusing the file.
+    coords
+        Folder of the files of tile corners, where features lie apart from them.
     slides, weights, device
-        How slides are opened, the encoder's weights, and where it runs. Embeddings of slides are
-        kept in ``<name>_features`` and used again.
+        How slides are opened, the encoder's weights, and where it runs.
+    features
+        Folder where feature files of slides are kept, and used again if they were made from the
+        same slide in the same way; by default ``<name>_features``.
     heatmaps
-        Folder for a picture and a QuPath GeoJSON a slide and model.
+        Folder for a picture and a QuPath GeoJSON a slide and model; by default
+        ``<name>_heatmaps`` where slides are given, and none where only feature files are.
+    draw
+        False: no heatmaps by default.
     max_skip
         Share of slides that may be refused or skipped before nothing is written.
 
@@ -104,20 +118,30 @@ def predict(
         S20 more left out than allowed; the tables are written.
     """
     ensembles = load_ensembles(Path(model), only)
-    given = [Path(p) for p in inputs]
-    pixels = [p for p in given if p.suffix.lower() in SLIDE_SUFFIXES]
-    extracted = Path(output).with_name(f"{Path(output).stem}_features")
-    problems: list[Problem] = []
+    pixels, given = part_inputs([Path(p) for p in inputs])
+    extracted = _beside(output, "features") if features is None else Path(features)
+    made = EmbeddedSlides()
     if pixels:
-        made = _extract(pixels, extracted, ensembles, slides, weights, device)
-        problems += made.problems
-        given = [p for p in given if p not in pixels] + list(made.files.values())
-    files, more = find_feature_files(given)
-    problems += more
+        cards = [e.card for e in ensembles.values()]
+        made = embed_slides(pixels, extracted, cards, rules=slides, weights=weights, device=device)
+        if heatmaps is None and draw:
+            heatmaps = _beside(output, "heatmaps")
+    problems = list(made.problems)
+    given += made.files
+    found = find_feature_files(given)
+    files = found.files
+    problems += [*found.problems, *found.skipped]
+    for note in found.notes:
+        say(note)
     if not files and not problems:
         what = "neither a slide nor a feature file among the inputs"
         raise DataError.of("P09", "inputs", what, "name slides, .h5 files or a folder of these")
-    rules = ReadRules(feature_key=feature_key, drop_nonfinite=drop_nonfinite)
+    rules = ReadRules(
+        feature_key=feature_key,
+        drop_nonfinite=drop_nonfinite,
+        coords_dir=None if coords is None else Path(coords),
+        mpp0=None if slides is None else slides.mpp,
+    )
     case_map = None if cases is None else _read_cases(Path(cases))
     with count_files("examining feature files") as counter:
         counter.start(len(files))
@@ -134,7 +158,7 @@ def predict(
         counter.start(len(examined.slides))
         for slide in examined.slides.values():
             case_id = case_of(slide.slide_id) if case_map is None else case_map[slide.slide_id]
-            scored += _score(slide, case_id, ensembles)
+            scored += _score(slide, case_id, ensembles, made.flags.get(slide.slide_id))
             counter.advance()
     table = _write(Path(output), scored, problems)
     if attention is not None or heatmaps is not None:
@@ -144,6 +168,7 @@ def predict(
         if heatmaps is not None:
             heatmap([kept], heatmaps, thumbnails=extracted / "thumbnails")
     _tell_seen(table)
+    _tell_labels(table, ensembles)
     if len(problems) > max_skip * (len(problems) + len(examined.slides)):
         n_all = len(problems) + len(examined.slides)
         what = f"{len(problems)} of {n_all} were left out, allowed {max_skip:.0%}"
@@ -152,38 +177,20 @@ def predict(
     return table
 
 
-def _extract(
-    pixels: Sequence[Path],
-    folder: Path,
-    ensembles: Mapping[str, Ensemble],
-    rules: "SlideRules | None",
-    weights: Path | str | None,
-    device: str,
-) -> "Extraction":
-    """Make feature files of slides, cut and embedded as the cards say."""
-    from momkd.slides.tiling import TilingOptions
-    from momkd.workflows.extract import extract
-
-    cards = [e.card for e in ensembles.values()]
-    views = {(c.encoder, c.tile_px, c.mpp) for c in cards}
-    (encoder, tile_px, mpp), *others = views
-    if others or encoder is None or tile_px is None or mpp is None:
-        missing = "name different ones" if others else "do not all state them"
-        what = (
-            f"needs encoder, tile size and mpp to cut slides, and the predictor's cards {missing}"
-        )
-        remedy = "give feature files, made as those it was trained on"
-        raise ModelError.of("P17", "predictor", what, remedy)
-    return extract(
-        pixels,
-        folder,
-        encoder=encoder,
-        weights=weights,
-        tiling=TilingOptions(tile_px=tile_px, mpp=mpp),
-        rules=rules,
-        device=device,
-        max_skip=1.0,
-    )
+def tell_predictions(table: pd.DataFrame, shown: int = 10) -> list[str]:
+    """Give a line a slide and model: the probability, its span over fold models, the decision."""
+    positive = [c for c in table.columns if c.startswith("prob_")][1]
+    lines = []
+    for row in table.head(shown).to_dict("records"):
+        n = row["n_members"]
+        span = f" ({row['low']:.3f} to {row['high']:.3f} over {n} models)" if n > 1 else ""
+        side = "at or above" if row["y_pred"] else "below"
+        line = f"{row['slide_id']}  {row['model']}: {positive.removeprefix('prob_')} "
+        line += f"{row[positive]:.3f}{span}, {side} the threshold {row['threshold']:.3f}"
+        lines.append(line)
+    if len(table) > shown:
+        lines.append(f"... and {len(table) - shown} more rows")
+    return lines
 
 
 def load_ensembles(model: Path, only: str | None = None) -> dict[str, Ensemble]:
@@ -205,7 +212,11 @@ def load_ensembles(model: Path, only: str | None = None) -> dict[str, Ensemble]:
     except (OSError, ValueError):
         what = "neither a run (run.json) nor a predictor (config.json)"
         raise DataError.of("P13", str(model), what, "give what crossval or train wrote") from None
-    names = run["models"] if only is None else [only]
+    unserved = run.get("not_served", ())
+    names = [n for n in run["models"] if n not in unserved] if only is None else [only]
+    if only in unserved:
+        what = f"{only} reads a table and is no predictor of slides"
+        raise ModelError.of("P15", str(model), what, "choose a model of slides")
     if unknown := [n for n in names if n not in run["models"]]:
         what = f"has no model {unknown[0]!r}, only {', '.join(run['models'])}"
         raise ModelError.of("P15", str(model), what, "choose one of these")
@@ -222,13 +233,26 @@ def _load_members(folder: Path, run: Mapping[str, Any], name: str) -> Ensemble:
     return Ensemble([load_predictor(folder / j / "predictor") for j in jobs])
 
 
-def _score(slide: SlideFile, case_id: str, ensembles: Mapping[str, Ensemble]) -> list[_Scored]:
+def _beside(output: Path | str, what: str) -> Path:
+    return Path(output).with_name(f"{Path(output).stem}_{what}")
+
+
+def _score(
+    slide: SlideFile, case_id: str, ensembles: Mapping[str, Ensemble], flag: str | None
+) -> list[_Scored]:
     found = []
     for name, ensemble in ensembles.items():
         bag = read_bag(slide, k=ensemble.card.neighbours)
         answer = ensemble.predict(bag)
         found.append(
-            _Scored(slide=slide, case_id=case_id, model=name, ensemble=ensemble, answer=answer)
+            _Scored(
+                slide=slide,
+                case_id=case_id,
+                model=name,
+                ensemble=ensemble,
+                answer=answer,
+                flags=(*answer.prediction.flags, *([flag] if flag else [])),
+            )
         )
     return found
 
@@ -269,8 +293,9 @@ def _slide_row(one: _Scored) -> dict[str, Any]:
     row["high"] = float(one.answer.high)
     row["y_pred"] = int(prediction.probabilities[1] >= threshold)
     row["threshold"] = threshold
-    row["seen_in_training"] = one.ensemble.has_seen(one.slide.sha256)
-    row["flags"] = "; ".join(prediction.flags)
+    row["seen_in_training"] = one.ensemble.has_seen(one.slide.content_sha256)
+    row["out_of_range"] = prediction.out_of_range
+    row["flags"] = "; ".join(one.flags)
     return row
 
 
@@ -282,12 +307,15 @@ def _write_attention(folder: Path, one: _Scored) -> None:
             grid = one.answer.prediction.grid
             if grid is not None:
                 coords = file.create_dataset("coords_px0", data=grid.coords_px0)
-                for key in ("tile_px0", "tile_px", "mpp", "width_px0", "height_px0"):
+                for key in ("tile_px0", "tile_px", "mpp", "width_px0", "height_px0", "is_level0"):
                     value = getattr(grid, key)
                     if value is not None:
                         coords.attrs[key] = value
             file.attrs["slide_id"] = one.slide.slide_id
             file.attrs["model"] = one.model
+            file.attrs["class_name"] = one.answer.prediction.class_names[1]
+            file.attrs["probability"] = float(one.answer.prediction.probabilities[1])
+            file.attrs["low"], file.attrs["high"] = one.answer.low, one.answer.high
 
     write_atomically(folder / one.model / f"{one.slide.slide_id}.h5", fill)
 
@@ -300,6 +328,25 @@ def _tell_seen(table: pd.DataFrame) -> None:
             f"{n_seen} of {n_slides} slides taught these models: their probabilities are not "
             "estimates of accuracy; the run's predictions.csv holds the out-of-fold ones"
         )
+
+
+def _tell_labels(table: pd.DataFrame, ensembles: Mapping[str, Ensemble]) -> None:
+    """Say what goes with the label, and how many positives are expected where others were taught.
+
+    The mean probability is what the share of positives should be if calibration carries over (L11).
+    """
+    for note in dict.fromkeys(n for e in ensembles.values() for n in e.card.target_notes):
+        say(note)
+    positive = next(c for c in reversed(table.columns) if c.startswith("prob_"))
+    for name, ensemble in ensembles.items():
+        taught = ensemble.positive_share
+        part = table.loc[table["model"] == name]
+        expected = float(part.groupby("case_id")[positive].mean().mean())
+        if taught is not None and abs(expected - taught) > _FAR_SHARE:
+            say(
+                f"{name}: {expected:.0%} positive expected here, {taught:.0%} where it was taught; "
+                "thresholds are as chosen there and were not fitted again"
+            )
 
 
 def _read_cases(path: Path) -> "_CaseMap":

@@ -97,6 +97,27 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"case_id": str, "slide_id": str, "model": str})
 
 
+def read_side_ratio(folder: Path) -> float:
+    """Give cases tested over cases trained on in a fold of a run, from its ``folds.csv``.
+
+    Only cases that some fold tests are counted: those without a slide train everywhere and make no
+    fold's training side less like another's.
+
+    Raises
+    ------
+    DataError
+        P13 no ``folds.csv``.
+    """
+    try:
+        table = pd.read_csv(folder / "folds.csv", dtype={"case_id": str})
+    except FileNotFoundError:
+        what = "has no folds.csv"
+        raise DataError.of("P13", str(folder), what, "give what momkd crossval -o wrote") from None
+    tested = set(table.loc[table["split"] == "test", "case_id"])
+    sides = table[table["case_id"].isin(tested)]["split"].value_counts()
+    return float(sides["test"] / sides["train"])
+
+
 def gather_predictions(folder: Path, job_folders: Sequence[Path]) -> None:
     """Join the jobs' tables to one ``predictions.csv``, in a fixed order.
 

@@ -11,10 +11,12 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
-from momkd.evaluation.summary import METRICS
-from momkd.reporting.figures import draw_calibration, draw_roc
-from momkd.reporting.report import Picture, Report, write_report
+from momkd.evaluation.decision import RANGE, decision_curve
+from momkd.evaluation.summary import METRICS, FoldScores
+from momkd.reporting.figures import draw_calibration, draw_decision_curves, draw_roc
+from momkd.reporting.report import Comparison, Picture, Report, write_report
 from momkd.workflows.scored_cases import fold_scores
+from momkd.workflows.settings import PATH_KEYS
 
 _LIMITS = (
     "Research software, not a medical device.",
@@ -34,6 +36,7 @@ def write_run_report(
     configuration: Path,
     extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     attention: Figure | None = None,
+    comparison: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``report.html`` of a run, an external cohort or a demo.
 
@@ -49,6 +52,8 @@ def write_run_report(
         The ``dropped.csv`` and ``config.yaml`` of the cohort in question.
     extra_tables, attention
         Shown beside the rest.
+    comparison
+        Content of ``comparison.json``, where there is one.
 
     Returns
     -------
@@ -78,6 +83,7 @@ def write_run_report(
             alt="calibration curves of " + ", ".join(folds),
         ),
     ]
+    pictures.append(_decision_picture(folds))
     if attention is not None:
         pictures.append(
             Picture(
@@ -91,7 +97,8 @@ def write_run_report(
         asked=_asked(manifest),
         results=[_result(name, entry) for name, entry in metrics["models"].items()],
         notes=metrics["notes"],
-        extra_tables=extra_tables or {},
+        comparison=_comparison(comparison),
+        extra_tables={**(extra_tables or {}), **_sites(manifest)},
         pictures=pictures,
         flow=manifest["counts"],
         dropped=_dropped(dropped),
@@ -109,22 +116,64 @@ def write_run_report(
 
 def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     negative, positive = manifest["class_names"]
+    proof = manifest.get("proof") or {}
     return [
         ("label", f"{manifest['task']}: {positive} against {negative}"),
         ("input at prediction", "tile embeddings of slides; no RNA"),
         ("models", ", ".join(manifest["models"])),
-        ("protocol", "cross-validation by case, stratified; test cases scored once"),
+        ("protocol", proof.get("protocol", "none")),
+        *[("verified", statement) for statement in proof.get("statements", ())],
         *[("data", note) for note in manifest["notes"]],
         *[("training", note) for note in manifest.get("training_notes", ())],
     ]
+
+
+def _sites(manifest: Mapping[str, Any]) -> dict[str, Sequence[Mapping[str, Any]]]:
+    sites = (manifest.get("proof") or {}).get("sites")
+    return {} if not sites else {"Sites and labels": sites["rows"]}
 
 
 def _result(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
     row = {"model": name, "cases": str(entry["n_cases"]), "fits": str(entry["n_fits"])}
     for key in METRICS:
         row[key] = _with_interval(entry["mean_over_folds"][key])
-    row["calibration slope (pooled)"] = _with_interval(entry["pooled"]["calibration_slope"])
+    again = entry.get("auroc_if_trained_again")
+    if again is not None:
+        row["auroc if trained again"] = _with_interval(again)
+    for key in ("slope", "intercept"):
+        row[f"calibration {key} (pooled)"] = _with_interval(entry["pooled"][f"calibration_{key}"])
     return row
+
+
+def _comparison(content: Mapping[str, Any] | None) -> Comparison | None:
+    if content is None:
+        return None
+    return Comparison(
+        rows=content["table"],
+        about=content["about"],
+        may_claim=content["may_claim"],
+        may_not_claim=content["may_not_claim"],
+    )
+
+
+def _decision_picture(folds: Mapping[str, Sequence[FoldScores]]) -> Picture:
+    curves = {
+        name: decision_curve(
+            np.concatenate([f.labels for f in s]), np.concatenate([f.probabilities for f in s])
+        )
+        for name, s in folds.items()
+    }
+    first = next(iter(curves.values()))
+    return Picture(
+        figure=draw_decision_curves(
+            first.thresholds,
+            {name: curve.net_benefit for name, curve in curves.items()},
+            treat_all=first.treat_all,
+        ),
+        caption="Decision curves on test cases: net benefit of acting at or above a threshold "
+        f"probability, {RANGE[0]:.0%} to {RANGE[1]:.0%}, against acting on all and on none.",
+        alt="decision curves of " + ", ".join(folds),
+    )
 
 
 def _with_interval(found: Mapping[str, float | None]) -> str:
@@ -146,11 +195,17 @@ def _dropped(path: Path) -> list[dict[str, Any]]:
 def _configuration(path: Path) -> str:
     """Show the configuration with file names instead of this machine's paths."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    data = content["data"]
-    data["features"] = [Path(p).name for p in data["features"]]
-    for key in ("clinical", "rna"):
-        data[key] = data[key] and Path(data[key]).name
+    for block, keys in PATH_KEYS.items():
+        for key in keys:
+            if key in content.get(block, {}):
+                content[block][key] = _file_names(content[block][key])
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _file_names(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_file_names(v) for v in value]
+    return Path(value).name if isinstance(value, str) else value
 
 
 def _provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:

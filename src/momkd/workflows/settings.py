@@ -2,28 +2,43 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ConfigDict, Field
 
 from momkd.config import Options, override, parse_options, read_yaml
 from momkd.data.cohort import DataOptions
+from momkd.data.controls import ControlOptions, RNAControl
 from momkd.data.folds import FoldOptions
 from momkd.data.panel import PanelOptions
 from momkd.errors import ConfigError
 from momkd.models.table import MODELS, resolve_options
+from momkd.models.tabular import TABULAR, TabularOptions
 from momkd.storage import canonical_json, digest_bytes
 from momkd.training import FitOptions
 
+CONTROLS: dict[str, RNAControl] = {
+    "shuffled": "shuffled_within_class",
+    "label": "label",
+    "no_rna": "none",
+    "true_pairs": "true_pairs",
+}
+"""What stands behind a model's name (``momkd+shuffled``) and what it means."""
+
 
 class ModelChoice(Options):
-    """Which model; every further key is one of the model's own options."""
+    """Which model, taught what; every further key is one of the model's own options.
+
+    ``control`` is what stands in the place of the training cases' RNA, see
+    :class:`~momkd.data.controls.ControlOptions`; ``name`` may also be a tabular baseline.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str = "momkd"
     preset: str | None = None
+    control: RNAControl = "true_pairs"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -32,11 +47,33 @@ class ModelChoice(Options):
 
     @property
     def label(self) -> str:
-        """Name of the model in tables and folders: ``momkd``, ``momkd-code``."""
-        return self.name if self.preset is None else f"{self.name}-{self.preset}"
+        """Name of the model in tables and folders: ``momkd``, ``momkd-code+shuffled``."""
+        name = self.name if self.preset is None else f"{self.name}-{self.preset}"
+        if self.control == "true_pairs":
+            return name
+        return f"{name}+{next(k for k, v in CONTROLS.items() if v == self.control)}"
+
+    @property
+    def is_tabular(self) -> bool:
+        """Whether it is a bound or baseline that reads a table, and no model of slides."""
+        return self.name in TABULAR
+
+    @property
+    def learns_from_rna(self) -> bool:
+        """Whether it is a model of slides that RNA teaches."""
+        return not self.is_tabular and MODELS[self.name].needs_rna
+
+    def tabular_options(self) -> TabularOptions:
+        """Give the options of a tabular baseline."""
+        return parse_options(TabularOptions, self.options, f"model {self.name}")
 
     def resolved(self) -> dict[str, Any]:
         """All options of the model, defaults included."""
+        if self.is_tabular:
+            if self.preset is not None:
+                what = f"{self.name} has no presets, got {self.preset!r}"
+                raise ConfigError.of("G06", "model.preset", what, "leave preset out")
+            return self.tabular_options().model_dump(mode="json")
         return resolve_options(self.name, self.preset, self.options).model_dump(mode="json")
 
 
@@ -47,6 +84,7 @@ class Settings(Options):
     panel: PanelOptions = Field(default_factory=PanelOptions)
     folds: FoldOptions = Field(default_factory=FoldOptions)
     model: ModelChoice = Field(default_factory=ModelChoice)
+    controls: ControlOptions = Field(default_factory=ControlOptions)
     fit: FitOptions = Field(default_factory=FitOptions)
 
     def shared(self) -> dict[str, Any]:
@@ -74,46 +112,104 @@ def load_settings(files: Sequence[Path], assignments: Sequence[str] = ()) -> Set
     for path in files:
         content = _merge(content, _absolute(read_yaml(path), path.resolve().parent))
     content = _absolute(override(content, assignments), Path.cwd())
+    packed = packed_folder(files)
+    if isinstance(content.get("data"), dict) and packed.is_dir():
+        content["data"].setdefault("cache_dir", str(packed))
     where = ", ".join(str(f) for f in files)
     settings = parse_options(Settings, content, where)
     settings.model.resolved()
     return settings
 
 
-def parse_models(text: str | None, settings: Settings) -> tuple[ModelChoice, ...]:
-    """Read ``--model momkd,momkd:code,abmil``; ``all`` is every model of the table.
-
-    Options of the ``model`` block apply to the model (and preset) named in it, and to no other.
+def packed_folder(files: Sequence[Path]) -> Path:
+    """Give where packed bags lie by default: ``<name>.packed`` beside the file with the features.
 
     Raises
     ------
     ConfigError
-        G05 an unknown model, G06 an unknown preset, G12 a batch too small for a model.
+        G01 a file that cannot be read.
     """
-    if text is None:
-        _require_batch([settings.model], settings)
-        return (settings.model,)
-    names = list(MODELS) if text == "all" else [t.strip() for t in text.split(",") if t.strip()]
-    choices = []
-    for spec in names:
-        name, _, preset = spec.partition(":")
-        own = settings.model
-        if name == own.name and (preset or None) in (None, own.preset):
-            choice = own
-        else:
-            choice = ModelChoice(name=name, preset=preset or None)
-        choice.resolved()
-        choices.append(choice)
+    for path in reversed(files):
+        data = read_yaml(path).get("data")
+        if isinstance(data, Mapping) and "features" in data:
+            return path.resolve().with_suffix(".packed")
+    return files[-1].resolve().with_suffix(".packed")
+
+
+def parse_models(
+    text: str | None, settings: Settings, *, controls: bool = False
+) -> tuple[ModelChoice, ...]:
+    """Read ``--model momkd,momkd:code,momkd+shuffled,rna_logistic``; ``all`` is every slide model.
+
+    Options of the ``model`` block apply to the model (and preset) named in it, and to no other.
+    A model that learns from RNA and names no control of its own has that of ``controls.rna``.
+
+    Parameters
+    ----------
+    controls
+        Add the controls of every model that learns from RNA, ``rna_logistic``, ``mean_logistic``
+        and, where covariates are named, ``clinical_logistic``.
+
+    Raises
+    ------
+    ConfigError
+        G05 an unknown model, G06 an unknown preset, G12 a batch too small for a model, G17 an
+        unknown control, or one of a model that learns nothing from RNA.
+    """
+    specs: list[str | None] = [None]
+    if text is not None:
+        names = [*MODELS] if text == "all" else [t.strip() for t in text.split(",")]
+        specs = [name for name in names if name]
+    choices = [_choose(spec, settings) for spec in specs]
     if not choices:
         raise ConfigError.of("G05", "--model", f"names no model; known: {', '.join(MODELS)}")
-    _require_batch(choices, settings)
+    if controls:
+        choices += _controls_of(choices, settings)
     unique = {c.label: c for c in choices}
+    _require_batch(list(unique.values()), settings)
     return tuple(unique.values())
+
+
+def _choose(spec: str | None, settings: Settings) -> ModelChoice:
+    """Read one ``name:preset+control``; None is the configuration's own model."""
+    own = settings.model
+    if spec is None:
+        choice, control = own, ""
+    else:
+        model, _, control = spec.partition("+")
+        name, _, preset = model.partition(":")
+        is_own = name == own.name and (preset or None) in (None, own.preset)
+        choice = own if is_own else ModelChoice(name=name, preset=preset or None)
+    choice.resolved()
+    if control:
+        if control not in CONTROLS:
+            what = f"unknown control {control!r} of {choice.name}"
+            known = f"known: {', '.join(CONTROLS)}"
+            raise ConfigError.of("G17", "--model", what, known)
+        wanted = CONTROLS[control]
+    else:
+        wanted = choice.control if choice.control != "true_pairs" else settings.controls.rna
+    if choice.learns_from_rna:
+        return choice.model_copy(update={"control": wanted})
+    if control:
+        what = f"{choice.name} learns nothing from RNA, so it has no control {control!r}"
+        raise ConfigError.of("G17", "--model", what, f"leave +{control} out")
+    return choice.model_copy(update={"control": "true_pairs"})
+
+
+def _controls_of(choices: Sequence[ModelChoice], settings: Settings) -> list[ModelChoice]:
+    """Give what a gain of the chosen models has to be held against."""
+    taught = [c for c in choices if c.learns_from_rna]
+    found = [c.model_copy(update={"control": way}) for c in taught for way in get_args(RNAControl)]
+    beside = ["rna_logistic", "mean_logistic"] if taught else ["mean_logistic"]
+    beside += ["clinical_logistic"] if settings.data.covariates else []
+    return [*found, *(ModelChoice(name=name) for name in beside)]
 
 
 def _require_batch(choices: Sequence[ModelChoice], settings: Settings) -> None:
     size = settings.fit.batch_size
-    short = {c.name: MODELS[c.name].min_batch for c in choices if MODELS[c.name].min_batch > size}
+    least = {c.name: MODELS[c.name].min_batch for c in choices if not c.is_tabular}
+    short = {name: wanted for name, wanted in least.items() if wanted > size}
     if short:
         what = (
             f"got {size}, wanted {max(short.values())} or more: {', '.join(sorted(short))} "
@@ -138,12 +234,25 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-_PATH_KEYS = {"data": ("features", "clinical", "rna"), "folds": ("file",)}
+_TABLES = (
+    "clinical",
+    "rna",
+    "rna_samples",
+    "gene_map",
+    "gene_list",
+    "restrict_genes_to",
+    "patient_alias",
+    "coords",
+    "slide_mpp",
+    "cache_dir",
+)
+PATH_KEYS = {"data": ("features", *_TABLES), "folds": ("file",)}
+"""Keys whose text is a path, by block."""
 
 
 def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     result = dict(content)
-    for block, keys in _PATH_KEYS.items():
+    for block, keys in PATH_KEYS.items():
         values = result.get(block)
         if isinstance(values, Mapping):
             result[block] = {k: _resolve(v, folder) if k in keys else v for k, v in values.items()}

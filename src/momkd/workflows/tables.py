@@ -4,12 +4,18 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from momkd.workflows.check import CheckReport
-from momkd.workflows.inspect import Inspection
+from momkd.data.receptor_status import RULES
+
+if TYPE_CHECKING:  # these bring in the rooms of their verbs, and a table needs none of them
+    from momkd.workflows.check import CheckReport
+    from momkd.workflows.compare import ComparisonReport
+    from momkd.workflows.export_tables import ExportReport
+    from momkd.workflows.inspect import Inspection
+    from momkd.workflows.labels import LabelReport
 
 
 def make_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -26,7 +32,7 @@ def make_table(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def show_check(report: CheckReport) -> None:
+def show_check(report: "CheckReport") -> None:
     """Print what a check found."""
     for note in report.notes:
         typer.echo(note)
@@ -34,13 +40,40 @@ def show_check(report: CheckReport) -> None:
     typer.echo(make_table([{"what": k, "n": v} for k, v in report.counts.items()]))
     typer.echo("\nleft out")
     typer.echo(make_table([{"reason": k, "n": v} for k, v in report.dropped.items()]))
+    if report.proof.sites is not None:
+        typer.echo("\nsites and labels")
+        typer.echo(make_table(report.proof.sites.rows))
+    typer.echo(f"\nprotocol: {report.proof.protocol}")
+    for statement in report.proof.statements:
+        typer.echo(f"  {statement}")
     typer.echo("\nfolds of the first seed")
-    typer.echo(make_table(report.folds))
+    typer.echo(make_table(report.proof.rows))
     typer.echo(f"\ndigests: {report.manifest}")
     typer.echo(f"ready: momkd crossval -c {report.config} -o runs/{report.config.stem}")
 
 
-def show_files(inspection: Inspection) -> None:
+def show_labels(report: "LabelReport") -> None:
+    """Print what a rule made of a clinical table."""
+    for note in report.notes:
+        typer.echo(note)
+    typer.echo(f"rule {report.rule}: {RULES[report.rule]}\n")
+    typer.echo(make_table(report.counts))
+    if report.her2_table:
+        typer.echo("\nHER2: IHC against ISH as recorded (cases; + positive, - negative, ? unknown)")
+        typer.echo(make_table(report.her2_table))
+    typer.echo("\nwhy")
+    typer.echo(make_table(report.reasons))
+    typer.echo(f"\nwrote {report.path}: {report.n_cases} cases")
+
+
+def show_export(report: "ExportReport") -> None:
+    """Print what was written, and what the convention cannot say."""
+    for note in report.notes:
+        typer.echo(note)
+    typer.echo(f"wrote {report.folder}: {len(report.files)} files")
+
+
+def show_files(inspection: "Inspection") -> None:
     """Print what ``inspect`` learnt."""
     for one in inspection.found:
         typer.echo("\n  ".join(one.lines()))
@@ -53,6 +86,21 @@ def show_metrics(folder: Path) -> None:
     for note in metrics["notes"]:
         typer.echo(note)
     typer.echo(f"report: {folder / 'report.html'}")
+
+
+def show_comparison(report: "ComparisonReport") -> None:
+    """Print a comparison: its table, what the columns are, and what may be claimed."""
+    typer.echo(make_table(report.rows))
+    for line in report.about:
+        typer.echo(line)
+    typer.echo("\nmay be claimed")
+    for sentence in report.claims.may:
+        typer.echo(f"- {sentence}")
+    typer.echo("\nmay not be claimed")
+    for sentence in report.claims.may_not:
+        typer.echo(f"- {sentence}")
+    if report.folder is not None:
+        typer.echo(f"\nwritten: {report.folder / 'comparison.json'}, comparison.csv")
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from momkd.data.fold_proof import prove_folds
 from momkd.data.folds import hold_out
+from momkd.errors import ConfigError
+from momkd.models.tabular import TABULAR
 from momkd.storage import lock_folder
 from momkd.workflows.audit import audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files, say
@@ -15,6 +18,7 @@ from momkd.workflows.crossval import (
     tell_training_notes,
 )
 from momkd.workflows.fold_job import FoldJob, require_trainable
+from momkd.workflows.protocol import Protocol
 from momkd.workflows.run_folder import claim_config, write_manifest_of_run
 from momkd.workflows.settings import load_settings, parse_models
 
@@ -48,6 +52,8 @@ def train(
     files = [config] if isinstance(config, str | Path) else list(config)
     settings = load_settings([Path(f) for f in files], set_)
     (choice,) = parse_models(model, settings)[:1]
+    if choice.is_tabular:
+        raise ConfigError.of("G17", "--model", TABULAR[choice.name].note, "choose a slide model")
     folder = Path(output)
     with lock_folder(folder):
         claim_config(folder, settings)
@@ -67,7 +73,9 @@ def train(
         fold = hold_out(audit.cohort, settings.folds, seed)
         job = FoldJob(choice=choice, seed=seed, fold=fold, folder=folder)
         manifest: dict[str, Any] = {"models": [choice.label], "jobs": []}
-        manifest |= describe_cohort(audited, [fold], settings)
+        proof = prove_folds([fold], audit.cohort, settings.folds)
+        protocol = Protocol(folds=(fold,), proof=proof)
+        manifest |= describe_cohort(audited, protocol, settings)
         manifest["kernels"] = tell_kernels([choice], settings)
         write_manifest_of_run(folder, manifest)
         run_open_jobs([job], audit.cohort, settings, 1)

@@ -12,7 +12,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -22,11 +22,13 @@ from momkd.types import Cohort
 from momkd.workflows.fold_job import FoldJob, run_fold
 from momkd.workflows.interruption import ignore_signals, stop_on_signal
 from momkd.workflows.settings import Settings
+from momkd.workflows.tabular_job import run_tabular
 
 _POLL_S = 0.2
 _WORKER_GIB = 1.5  # interpreter, torch and one model, beside the cached bags
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Who is told how the jobs stand."""
 
@@ -152,6 +154,9 @@ def _work(index: int, job: FoldJob) -> None:
         _messages.put((index, progress))
 
     try:
+        if job.choice.is_tabular:
+            run_tabular(job, _cohort, _settings)
+            return
         run_fold(job, _cohort, _settings, on_progress=tell, should_stop=_stop.is_set)
     except MomkdError as error:
         raise _named(error, job) from None

@@ -1,5 +1,6 @@
 """What the numbers of an RNA table are: counts, TPM, RSEM, logs or z-scores; told case by case."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,25 @@ _LOG_MAX = 30.0  # log2 of anything counted stays below
 _DECLARED_LOG_MAX = 100.0
 _CENTRED = 1.5
 _GAP = 5.0
+_EXACT = 1e-3  # TPM sum to a million to the rounding of the file; nothing else does
 _ENOUGH_GENES = 50  # fewer say too little about a single case
 
 
 def find_scale(
-    path: Path, values: Float32[np.ndarray, "n_cases n_genes"], declared: str = "auto"
+    path: Path,
+    values: Float32[np.ndarray, "n_cases n_genes"],
+    declared: str = "auto",
+    case_ids: Sequence[str] = (),
 ) -> str:
     """Give the scale of a table: as declared, if that can be true, or as detected.
 
     Signed values are z-scores if centred, else logs of small numbers; non-negative ones up to 30
     are logs, cases that sum to a million are TPM, whole numbers counts, the rest RSEM.
+
+    Parameters
+    ----------
+    case_ids
+        Names of the rows, for messages.
 
     Raises
     ------
@@ -43,8 +53,16 @@ def find_scale(
     if declared in ("log2", "zscore"):
         return declared
     if values.shape[1] >= _ENOUGH_GENES:
-        _require_one_scale(path, values)
+        _require_one_scale(path, values, case_ids)
     return declared if declared != "auto" else _detect(path, values, low, high)
+
+
+def doubt(values: Float32[np.ndarray, "n_cases n_genes"], scale: str) -> str | None:
+    """Say why a scale may be wrong though it is possible."""
+    high = float(values.max())
+    if scale == "log2" and high > _LOG_MAX:
+        return f"RNA: log2 values reach {high:g}, more than a count can: are they logged?"
+    return None
 
 
 def _detect(
@@ -63,10 +81,13 @@ def _detect(
     return "counts" if bool(_whole(values).all()) else "rsem"
 
 
-def _require_one_scale(path: Path, values: Float32[np.ndarray, "n_cases n_genes"]) -> None:
+def _require_one_scale(
+    path: Path, values: Float32[np.ndarray, "n_cases n_genes"], case_ids: Sequence[str]
+) -> None:
     top = values.max(axis=1)
     whole, fractional = _whole(values), _mostly_fractional(values)
     signed = values.min(axis=1) < 0
+    exactly = np.abs(values.sum(axis=1, dtype=np.float64) / 1e6 - 1) < _EXACT
     linear = ~signed & (top > _LOG_MAX)
     logged = ~signed & ~linear & ~whole
     # the greatest values of cases on one scale run into each other; logs and what they stand for
@@ -77,10 +98,14 @@ def _require_one_scale(path: Path, values: Float32[np.ndarray, "n_cases n_genes"
         "hold negative values": (signed, linear),
         "look logged": (logged, linear),
         "hold whole numbers": (whole & linear, fractional & linear),
+        "sum to a million": (exactly & fractional, linear & ~_per_million(values)),
     }
     for words, (one, other) in groups.items():
         if one.any() and other.any():
             what = f"{int(one.sum())} cases {words} and {int(other.sum())} do not"
+            if len(case_ids):
+                first = [case_ids[int(np.flatnonzero(group)[0])] for group in (one, other)]
+                what += f" (first: {first[0]}, {first[1]})"
             raise DataError.of("O08", str(path), what, "bring all cases to one scale")
 
 

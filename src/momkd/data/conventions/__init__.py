@@ -1,0 +1,1 @@
+"""Tables as other tools write them: one file a convention, read and written without loss."""
