@@ -312,10 +312,10 @@ def main() -> None:
     parser.add_argument("-o", type=Path, default=Path("docs/results/her2st.md"))
     given = parser.parse_args()
     parts, lines = measure(given.data, given.work, given.held_out.split(","))
-    machine = ", ".join(f"{k} {v}" for k, v in describe_machine().items())
-    took = f"{(time.monotonic() - started_s) / 60:.0f} minutes"
+    facts = describe_machine()
     about = (
-        f"{machine}; {time.strftime('%Y-%m-%d')}. `python benchmarks/her2st.py`, {took}, runs:\n"
+        f"momkd {facts['momkd']}, torch {facts['torch']}, {facts['system']}, 2 cores, "
+        f"{facts['date']}. `python benchmarks/her2st.py` runs:\n"
     )
     block = "```\n" + "\n".join(lines) + "\n```\n"
     given.o.parent.mkdir(parents=True, exist_ok=True)
