@@ -122,7 +122,7 @@ def _watch(members: Sequence[_Member], jobs: Sequence[FoldJob], watcher: Watcher
             assert isinstance(pipe, Connection)
             try:
                 message = pipe.recv()
-            except EOFError:
+            except (EOFError, OSError):  # the latter where the end cut a message short
                 raise _obituary(open_[pipe], len(members), jobs, n_finished) from None
             if isinstance(message, MomkdError):
                 if message.problems[0].code != LOST:
