@@ -44,34 +44,43 @@ def _members(parent: int) -> list[int]:
     return sorted(map(int, own))
 
 
+def _kill(victim: int, config: Path, run: Path) -> None:
+    process = _start(config, run)
+    assert _wait_for_training(process, run), _answer(process).err
+    members = _members(process.pid)
+    assert len(members) == 2
+    os.kill(members[victim], signal.SIGKILL)
+    answer = _answer(process)
+    refused(answer, 75, "[T19] momkd seed 0 fold 0", f"process {victim + 1} of 2 was killed")
+    assert len(answer.error_lines) == 1
+    assert not any(Path(f"/proc/{member}").exists() for member in members)
+
+
+def _whole(config: Path, run: Path) -> dict[str, str]:
+    answer = _answer(_start(config, run))
+    assert answer.code == 0, answer.err
+    assert "fit.devices 2: each training is shared by 2 processes" in answer.out + answer.err
+    return _bytes_of(run)
+
+
 def test_a_killed_member_ends_all_and_the_run_goes_on(made_cohort: Path, tmp_path: Path) -> None:
     config, run = made_cohort / "momkd.yaml", tmp_path / "run"
-    process = _start(config, tmp_path / "whole")
-    whole = _answer(process)
-    assert whole.code == 0, whole.err
-    assert "fit.devices 2: each training is shared by 2 processes" in whole.out + whole.err
+    _kill(1, config, run)
+    assert _whole(config, run) == _whole(config, tmp_path / "whole")
 
-    for victim in (1, 0):  # then the one that writes
-        process = _start(config, run)
-        assert _wait_for_training(process, run), _answer(process).err
-        members = _members(process.pid)
-        assert len(members) == 2
-        os.kill(members[victim], signal.SIGKILL)
-        answer = _answer(process)
-        refused(answer, 75, "[T19] momkd seed 0 fold 0", f"process {victim + 1} of 2 was killed")
-        assert len(answer.error_lines) == 1
-        assert not any(Path(f"/proc/{member}").exists() for member in members)
 
+@pytest.mark.slow
+def test_a_killed_writer_and_a_signal(made_cohort: Path, tmp_path: Path) -> None:
+    config, run = made_cohort / "momkd.yaml", tmp_path / "run"
+    _kill(0, config, run)
     process = _start(config, run)
     assert _wait_for_training(process, run), _answer(process).err
     process.send_signal(signal.SIGTERM)
     refused(_answer(process), 75, "[T02]", "the same command goes on")
-
-    answer = _answer(_start(config, run))
-    assert answer.code == 0, answer.err
-    assert _bytes_of(run) == _bytes_of(tmp_path / "whole")
+    assert _whole(config, run) == _whole(config, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_parent_that_is_killed_leaves_no_orphans(made_cohort: Path, tmp_path: Path) -> None:
     process = _start(made_cohort / "momkd.yaml", tmp_path / "run")
     assert _wait_for_training(process, tmp_path / "run"), _answer(process).err
