@@ -15,6 +15,7 @@ from momkd.workflows.crossval import crossval
 from momkd.workflows.fold_job import FoldJob, run_fold
 from momkd.workflows.pack import pack
 from momkd.workflows.settings import Settings, load_settings, packed_folder
+from momkd.workflows.sides import embeddings_used
 
 CONFIG = {
     "data": {
