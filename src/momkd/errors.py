@@ -110,7 +110,7 @@ class MachineError(MomkdError):
 
 
 class InterruptedRunError(MomkdError):
-    """Stopped on request after saving; the same command goes on from there (exit 75)."""
+    """Stopped, on request or by a process's end; the same command goes on (exit 75)."""
 
     exit_code = 75
 

@@ -3,25 +3,29 @@
 A training is a pure function of the model's start, the samples, the options and the seed: order
 and randomness of every step follow from (seed, epoch, step), so one that is killed and goes on
 from its checkpoint ends with the same bytes as one that is not.
+
+Several processes may share a training: each runs this loop on its part of every batch, and all
+come to the same state and the same decisions; the first one alone writes.
 """
 
 import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import torch
-from pydantic import Field
 
 from momkd.checkpoint import CheckpointStore, require_same
-from momkd.config import Options
 from momkd.errors import InterruptedRunError, ModelError
+from momkd.fitting.admission import require_company, require_scorable
 from momkd.fitting.allocator import keep_freed_memory
-from momkd.fitting.device import Precision, make_fabric
+from momkd.fitting.device import make_fabric
+from momkd.fitting.division import own_part, require_equal
+from momkd.fitting.fit_options import FitOptions
+from momkd.fitting.fitted import Fitted
 from momkd.fitting.kernels import kernels_of_fit
-from momkd.fitting.optimizers import OptimizerName
 from momkd.fitting.pace import Pace, Progress
 from momkd.fitting.sampling import (
     PlacedSamples,
@@ -29,93 +33,23 @@ from momkd.fitting.sampling import (
     batches,
     derive_seed,
     epoch_order,
+    name_keys,
     places_to_visit,
 )
-from momkd.fitting.schedules import ScheduleName, learning_rate
+from momkd.fitting.schedules import learning_rate
 from momkd.fitting.scoring import Scored, score, score_cases, score_placed
 from momkd.fitting.stepping import Stepper
 from momkd.fitting.stopping import COLLAPSE_EPOCHS, CollapseWatch, Watch
 from momkd.models.base import BagClassifier
 from momkd.nn.graph_attention import choose_kernels
+from momkd.nn.processes import ALONE, Processes
 from momkd.types import SampleSource
 
 __all__ = ["FitOptions", "Fitted", "Progress", "Scored", "fit", "score"]
 
-Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
-
 _CONSTANT_SPREAD = 1e-6
 _SAVING_SHARE = 0.1
 _WITHOUT_EFFECT = ("checkpoint_every_s", "keep_memory")
-
-
-class FitOptions(Options):
-    """How a model is trained.
-
-    ``smoothing`` is the weight of the past in the smoothed validation score; ``patience`` the
-    number of epochs without a better one after which training stops. ``select`` names the score:
-    the AUROC over validation cases, or their negative log-likelihood. ``clip_norm`` bounds the
-    gradient's norm. ``optimizer`` and ``schedule`` are explained in :mod:`momkd.fitting.optimizers`
-    and :mod:`momkd.fitting.schedules`; ``lr_final`` belongs to the schedules ``cosine`` and
-    ``linear``, ``step_epoch`` to ``step``. ``balanced`` draws cases of all classes equally often.
-    Half precision with a loss scale (``16-mixed``) is not offered: its scale is state that the data
-    drive. ``threads`` is how many of them torch computes with; on few cores more than one is rarely
-    faster. ``kernels``, the precision ``fast`` and ``keep_memory`` are explained in docs/speed.md.
-    """
-
-    epochs: int = Field(100, ge=1)
-    patience: int = Field(10, ge=1)
-    smoothing: float = Field(0.4, ge=0.0, lt=1.0)
-    select: Literal["auroc", "loss"] = "auroc"
-    optimizer: OptimizerName = "adamw"
-    lr: float = Field(2e-4, gt=0.0, allow_inf_nan=False)
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
-    weight_decay: float = Field(1e-4, ge=0.0, allow_inf_nan=False)
-    batch_size: int = Field(1, ge=1)
-    clip_norm: float | None = Field(16.0, gt=0.0)
-    schedule: ScheduleName = "plateau"
-    plateau_factor: float = Field(0.2, gt=0.0, lt=1.0)
-    plateau_patience: int = Field(5, ge=0)
-    lr_final: float = Field(0.0, ge=0.0, allow_inf_nan=False)
-    step_epoch: int = Field(100, ge=1)
-    balanced: bool = True
-    precision: Precision = "32-true"
-    device: str = Field("cpu", pattern=r"^(cpu|auto|mps|cuda(:\d+)?)$")
-    stop_on_collapse: bool = True
-    checkpoint_every_s: float = Field(120.0, gt=0.0)
-    threads: int = Field(1, ge=1)
-    kernels: Literal["auto", "torch", "numba"] = "auto"
-    keep_memory: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Fitted:
-    """A trained model and how it came about.
-
-    Parameters
-    ----------
-    model
-        The model given to :func:`fit`, with its best weights, on the CPU, in evaluation mode.
-    history
-        One row an epoch: figures only, no clock times, equal from run to run.
-    best_epoch
-        Its index in ``history``; epochs count from 0.
-    stop_reason
-        ``patience``, ``epochs``, or ``nothing to train``.
-    epochs_run
-        Epochs of training, the best one and those after it.
-    notes
-        What a reader should know: a collapse that was let pass, an older checkpoint used.
-    kernels
-        What graph attention was computed with; empty for a model without it.
-    """
-
-    model: BagClassifier
-    history: list[dict[str, Any]]
-    best_epoch: int
-    stop_reason: str
-    epochs_run: int
-    notes: tuple[str, ...] = ()
-    kernels: str = ""
 
 
 def fit(
@@ -129,6 +63,7 @@ def fit(
     fingerprint: Mapping[str, str] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    processes: Processes = ALONE,
 ) -> Fitted:
     """Train a model in place; go on where ``checkpoint`` stands; return at once if it is done.
 
@@ -149,34 +84,36 @@ def fit(
         Told at the end of each epoch, and in between a few times a second.
     should_stop
         Asked before every sample; True saves and raises.
+    processes
+        Who shares each batch; all make this call, with the same arguments, but that the first
+        alone has ``checkpoint``, ``on_progress`` and ``should_stop``.
 
     Raises
     ------
     InterruptedRunError
-        T02 stopped on request; the same call goes on.
+        T02 stopped on request, T19 another process is gone; the same call goes on.
     ConfigError
-        T14 the checkpoint is of a training with another fingerprint; the fields are named.
+        T14 the checkpoint is of a training with another fingerprint; the fields are named. G18
+        ``options.devices`` are not these processes, or cannot share a batch of this model.
     ModelError
         T06 a loss term, gradient or validation logit is not finite, T07 the validation side has
         no score, T09 the model has collapsed.
     MachineError
         T03, T04 a checkpoint cannot be saved, T05 out of memory, T18 no such device, or lost.
     IntegrityError
-        T16 no generation of the checkpoint is whole.
+        T16 no generation of the checkpoint is whole, T20 processes came apart.
     """
+    require_company(model, options, processes)
     own = {f"fit.{k}": repr(v) for k, v in options if k not in _WITHOUT_EFFECT}
     identity = {**(fingerprint or {}), **own, "seed": str(seed)}
     if model.has_kernels:
         choice = kernels_of_fit(options.kernels, options.precision, options.device)
         model.use_kernels(choice)
         identity["kernels"] = choice.identity
-    _require_scorable(model, val, options)
-    saved = None
-    if checkpoint is not None:
-        saved = checkpoint.load()
-        if saved is not None:
-            require_same(identity, saved["fingerprint"], str(checkpoint.folder))
-    loop = _Loop(model, train, val, options, seed, checkpoint, identity, on_progress, should_stop)
+    require_scorable(model, val, options)
+    saved = processes.share(lambda: _load(checkpoint, identity))
+    watched = (on_progress, should_stop)
+    loop = _Loop(model, train, val, options, seed, checkpoint, identity, *watched, processes)
     if saved is None:
         loop.prepare()
     else:
@@ -201,12 +138,14 @@ class _Loop:
         identity: Mapping[str, str],
         on_progress: Callable[[Progress], None] | None,
         should_stop: Callable[[], bool] | None,
+        processes: Processes,
     ) -> None:
-        torch.set_num_threads(options.threads)
         if options.keep_memory:
             keep_freed_memory()
-        self.fabric = make_fabric(options.device, options.precision)
+        self.fabric = make_fabric(options.device, options.precision, processes)
+        torch.set_num_threads(options.threads)  # fabric has a mind of its own where there are more
         self.fabric.to_device(model)
+        model.processes = self.processes = processes
         self.model = model
         self.train = PlacedSamples(train, self.fabric.device, self._let_stop)
         self.val = PlacedSamples(val, self.fabric.device, self._let_stop)
@@ -218,6 +157,7 @@ class _Loop:
         self.stepper = Stepper(
             model,
             self.fabric,
+            processes,
             seed=seed,
             optimizer=options.optimizer,
             lr=self._learning_rate(0, n_drops=0),
@@ -253,25 +193,30 @@ class _Loop:
     def prepare(self) -> None:
         """Let the model start from data, and save that start."""
         torch.manual_seed(derive_seed(self.seed, Purpose.PREPARE))
-        self.model.prepare(self.train)
+        if self.processes.rank == 0:
+            self.model.prepare(self.train)
+        self._start_as_the_first()
         self.notes += self.model.start_notes
         self.is_prepared = True
         self._save()
 
     def train_epoch(self) -> None:
         """Take the steps of the current epoch that are still open."""
-        size = self.options.batch_size
-        keys = [self.train.keys[i] for i in self.places]
+        size, all_keys = self.options.batch_size, self.train.keys
+        keys = [all_keys[i] for i in self.places]
         order = epoch_order(keys, seed=self.seed, epoch=self.epoch, balanced=self.options.balanced)
-        open_ = [self.places[i] for i in order[self.step * size : self.n_steps * size].tolist()]
+        open_ = order[self.step * size : self.n_steps * size].tolist()
+        whole = list(batches([self.places[i] for i in open_], size))
+        parts = [own_part(batch, self.processes) for batch in whole]
         self.model.train()
-        for batch in batches(self.train.iterate(open_), size):
-            figures = self.stepper.take(batch, self.epoch, self.step)
+        for places, part in zip(whole, self.train.groups(parts), strict=True):
+            names = name_keys([all_keys[i] for i in places])
+            figures = self.stepper.take(part, self.epoch, self.step, names)
             for name, value in figures.items():
                 total, n = self.sums.get(name, (0.0, 0))
                 self.sums[name] = [total + value, n + 1]
             self.step += 1
-            self.pace.count_step(len(batch))
+            self.pace.count_step(len(places))
             self._tell()
             if time.monotonic() - self.saved_at_s > self.options.checkpoint_every_s:
                 self._save()
@@ -279,8 +224,10 @@ class _Loop:
     def close_epoch(self) -> None:
         """Validate, keep the best weights, write the epoch's row, and decide what comes next."""
         torch.manual_seed(derive_seed(self.seed, Purpose.VALIDATION, self.epoch))
-        scored = score_placed(self.model, self.val, self.options.batch_size, self.fabric)
+        size = self.options.batch_size
+        scored = score_placed(self.model, self.val, size, self.fabric, self.processes)
         cases = score_cases(scored)
+        require_equal(self.model, self.processes, self.epoch)
         diagnostics = self.model.diagnostics()
         row: dict[str, Any] = {"epoch": self.epoch, "lr": self.stepper.lr}
         row |= {name: total / n for name, (total, n) in self.sums.items()}
@@ -320,6 +267,7 @@ class _Loop:
         assert self.watch.best_epoch is not None
         self.model.load_state_dict(self.best)
         self.model.to("cpu").eval()
+        self.model.processes = ALONE
         self.model.use_kernels(choose_kernels(self.options.kernels))  # with exact products
         return Fitted(
             model=self.model,
@@ -330,6 +278,20 @@ class _Loop:
             notes=(*self.notes, *(self.store.notes if self.store else ())),
             kernels=self.identity.get("kernels", ""),
         )
+
+    def _start_as_the_first(self) -> None:
+        """Take over what the first process has prepared; nothing to do for that one."""
+
+        def tell() -> tuple[dict[str, Any], tuple[str, ...]]:
+            state = self.model.state_dict()
+            if self.processes.size > 1:
+                state = {name: tensor.cpu() for name, tensor in state.items()}
+            return state, self.model.start_notes
+
+        state, notes = self.processes.share(tell)
+        if self.processes.rank:
+            self.model.load_state_dict(state)
+            self.model.start_notes = notes
 
     def _save(self) -> None:
         """Save where the training stands; a finished one keeps its best weights only."""
@@ -417,11 +379,9 @@ class _Loop:
         )
 
 
-def _require_scorable(model: BagClassifier, val: SampleSource, options: FitOptions) -> None:
-    """Refuse a validation side without a score, which no epoch could be chosen by."""
-    present = {key.label for key in val.keys}
-    missing = set(range(model.dims.n_classes)) - present
-    if not present or (missing and options.select == "auroc"):
-        what = f"{len(val.keys)} samples, none of class {', '.join(map(str, sorted(missing)))}"
-        remedy = "hold out more cases for validation, or set fit.select: loss"
-        raise ModelError.of("T07", "validation side", what, remedy)
+def _load(store: CheckpointStore | None, identity: Mapping[str, str]) -> dict[str, Any] | None:
+    """Give where a training stands, or None; refuse what another one saved."""
+    saved = None if store is None else store.load()
+    if store is not None and saved is not None:
+        require_same(identity, saved["fingerprint"], str(store.folder))
+    return saved

@@ -353,11 +353,14 @@ class Output:
 class Losses:
     """Weighted loss terms of one batch, and what ``after_step`` needs of it.
 
-    A term that no sample of the batch feeds is absent, never zero by convention.
+    A term that no sample of the batch feeds is absent, never zero by convention. ``fed`` says over
+    how many samples each term is a mean, where a model's batch can be divided; 0 is a term of the
+    model alone.
     """
 
     terms: dict[str, Tensor]
     carry: Any = None
+    fed: dict[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> Tensor:

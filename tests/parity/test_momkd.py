@@ -9,8 +9,9 @@ import torch
 from momkd.models.momkd import MoMKD
 from momkd.models.table import build_model
 from momkd.nn.alignment import class_margin, class_similarity, margin_alignment
+from momkd.nn.assignment import nearest_slots
 from momkd.nn.graph_attention import backends, choose_kernels, listening_lists
-from momkd.nn.memory import nearest_slots, orthogonality, quantisation
+from momkd.nn.memory import orthogonality, quantisation
 from momkd.types import Bag, Dims, Sample
 from tests.parity.sine import fill, load_golden, sine_input
 

@@ -10,11 +10,10 @@ from torch.nn.functional import normalize
 
 from momkd.models.table import build_model
 from momkd.nn.alignment import class_evidence, class_margin, class_similarity, margin_alignment
+from momkd.nn.assignment import Assignment, SharedAssignments, nearest_slots
 from momkd.nn.memory import (
-    Assignment,
     ClassMemory,
     SlotUsage,
-    nearest_slots,
     orthogonality,
     quantisation,
     spherical_kmeans,
@@ -125,7 +124,7 @@ def test_average_by_hand():
         ),
         Assignment(points=rna, labels=torch.tensor([0, 1]), slots=torch.tensor([0, 5])),
     ]
-    memory.move(parts, 0.9)
+    memory.move(SharedAssignments(parts), 0.9)
     means = {
         0: ((tiles[0] + tiles[1]) / 2 + rna[0]) / 2,  # each modality counts once
         2: tiles[2],
@@ -143,7 +142,8 @@ def test_usage_figures_by_hand():
     usage = SlotUsage(2, 4)
     points = torch.zeros(40, 2)
     slots = torch.tensor([0] * 20 + [1] * 19 + [2])
-    usage.count([Assignment(points=points, labels=torch.zeros(40, dtype=LONG), slots=slots)])
+    part = Assignment(points=points, labels=torch.zeros(40, dtype=LONG), slots=slots)
+    usage.count(SharedAssignments([part]))
     figures = usage.take()
     assert figures["active_ratio_0"] == 0.75  # slot 2 has exactly a tenth of an even share
     shares = [20 / 40, 19 / 40, 1 / 40]
@@ -164,8 +164,8 @@ def test_dead_slots_are_revived_on_points_of_their_class():
         )
         before = memory.slots.clone()
         for step in range(5):
-            usage.count([part])
-            usage.revive(memory, [part], 5)
+            usage.count(SharedAssignments([part]))
+            usage.revive(memory, SharedAssignments([part]), 5)
             if step < 4:
                 assert torch.equal(memory.slots, before)
         return memory.slots, before, points, usage

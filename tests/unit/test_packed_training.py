@@ -12,9 +12,10 @@ from momkd.errors import ConfigError
 from momkd.simulation import SimulationOptions, simulate, write_cohort
 from momkd.workflows.audit import audit_cohort
 from momkd.workflows.crossval import crossval
-from momkd.workflows.fold_job import FoldJob, embeddings_used, run_fold
+from momkd.workflows.fold_job import FoldJob, run_fold
 from momkd.workflows.pack import pack
 from momkd.workflows.settings import Settings, load_settings, packed_folder
+from momkd.workflows.sides import embeddings_used
 
 CONFIG = {
     "data": {

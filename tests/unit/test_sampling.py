@@ -12,7 +12,7 @@ from momkd.fitting.sampling import (
     batches,
     derive_seed,
     epoch_order,
-    name_samples,
+    name_keys,
     sample_weights,
 )
 from momkd.types import SampleKey
@@ -81,8 +81,8 @@ def test_batches_keep_the_rest() -> None:
 
 def test_samples_are_named() -> None:
     source = train_source()
-    assert name_samples([source[2], source[-1]]) == "slide t1-0, case rna1"
-    assert name_samples([source[2]] * 6).endswith("and 2 more")
+    assert name_keys([source.keys[2], source.keys[-1]]) == "slide t1-0, case rna1"
+    assert name_keys([source.keys[2]] * 6).endswith("and 2 more")
 
 
 def test_placed_samples_ask_before_each() -> None:

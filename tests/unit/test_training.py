@@ -362,7 +362,7 @@ def test_gradients_are_clipped_and_only_matrices_decay() -> None:
             weight_decay=0.5,
             clip_norm=clip,
         )
-        told = stepper.take(batch, 0, 0)["grad_norm"]
+        told = stepper.take(batch, 0, 0, "batch")["grad_norm"]
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         norms[clip] = (told, float(torch.stack([g.norm() for g in grads]).norm()))
     assert norms[None][0] == pytest.approx(norms[None][1])

@@ -65,12 +65,23 @@ def train(
     seed: Annotated[int, typer.Option()] = 0,
     set_: Set = None,
     max_skip: MaxSkip = 0.0,
+    devices: Annotated[
+        int | None, typer.Option(help="Processes that share each batch; default fit.devices.")
+    ] = None,
 ) -> None:
     """Train one final predictor on everything."""
     from momkd.workflows.train import train as run
 
     path = with_problems(
         output,
-        lambda: run(config, output, model=model, seed=seed, set_=set_ or (), max_skip=max_skip),
+        lambda: run(
+            config,
+            output,
+            model=model,
+            seed=seed,
+            set_=set_ or (),
+            max_skip=max_skip,
+            devices=devices,
+        ),
     )
     typer.echo(f"predictor: {path}")

@@ -7,8 +7,11 @@ from typing import Literal, TypeAlias
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from momkd.errors import MachineError
+from momkd.fitting.joining import PATIENCE, JoinedEnvironment, kind_of_company
+from momkd.nn.processes import ALONE, Processes
 
 Precision: TypeAlias = Literal["32-true", "bf16-mixed", "fast"]
 
@@ -16,28 +19,37 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _LOST_DEVICE = ("CUDA error", "CUDA driver error", "MPS error")
 
 
-def make_fabric(device: str, precision: Precision) -> Fabric:
+def make_fabric(device: str, precision: Precision, processes: Processes = ALONE) -> Fabric:
     """Open one device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the best there is.
 
-    ``fast`` is the kernels' own business; everything else is then in float32.
+    ``fast`` is the kernels' own business; everything else is then in float32. Several processes,
+    joined before, have one device each: the CPU, or the CUDA device of their number.
 
     Raises
     ------
     MachineError
         T18 there is no such device.
     """
-    kind, _, index = device.partition(":")
+    several = processes.size > 1
+    kind, _, index = (kind_of_company(device) if several else device).partition(":")
     n_devices = {
         "cuda": torch.cuda.device_count(),
         "mps": int(torch.backends.mps.is_available()),
-    }.get(kind, 1)
-    if int(index or 0) >= n_devices:
+    }.get(kind, processes.size)
+    if max(int(index or 0), processes.size - 1) >= n_devices:
         what = f"no such device; this machine and this torch offer {n_devices} of kind {kind}"
         raise MachineError.of("T18", device, what, "set fit.device to cpu or auto")
+    inner: Literal["32-true", "bf16-mixed"] = "32-true" if precision == "fast" else precision
+    if several:
+        strategy = DDPStrategy(cluster_environment=JoinedEnvironment(processes), timeout=PATIENCE)
+        n = processes.size
+        fabric = Fabric(accelerator=kind, devices=n, precision=inner, strategy=strategy)
+        fabric.launch()
+        return fabric
     return Fabric(
         accelerator=kind,
         devices=[int(index)] if index else 1,
-        precision="32-true" if precision == "fast" else precision,
+        precision=inner,
         # one process, also inside a scheduler's job that announces several
         plugins=[LightningEnvironment()],
     )

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from momkd.types import Sample, SampleKey, SampleSource
 
+T = TypeVar("T")
+
 
 class Purpose(IntEnum):
     """What a seed is for; each has its own stream."""
@@ -24,11 +27,15 @@ class Purpose(IntEnum):
     ORDER = 1
     STEP = 2
     VALIDATION = 3
+    AFTER_STEP = 4
 
 
-def derive_seed(seed: int, purpose: Purpose, epoch: int = 0, step: int = 0) -> int:
-    """Give the seed of one place in a training, a 64-bit number."""
-    sequence = SeedSequence(seed, spawn_key=(int(purpose), epoch, step))
+def derive_seed(
+    seed: int, purpose: Purpose, epoch: int = 0, step: int = 0, *, rank: int = 0
+) -> int:
+    """Give the seed of one place in a training, a 64-bit number; of one process, if it matters."""
+    others = (rank,) if rank else ()  # the first process has what a single one has
+    sequence = SeedSequence(seed, spawn_key=(int(purpose), epoch, step, *others))
     return int(sequence.generate_state(1, np.uint64)[0])
 
 
@@ -64,16 +71,16 @@ def epoch_order(
     return drawn.astype(np.int64)
 
 
-def batches(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
-    """Group samples by ``size``; the last group may be smaller."""
+def batches(samples: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Group samples, or their places, by ``size``; the last group may be smaller."""
     stream = iter(samples)
     while batch := list(islice(stream, size)):
         yield batch
 
 
-def name_samples(samples: Sequence[Sample]) -> str:
+def name_keys(keys: Sequence[SampleKey]) -> str:
     """Name samples for a message: their slides, or their cases where there is RNA alone."""
-    names = [f"case {s.case_id}" if s.bag is None else f"slide {s.bag.slide_id}" for s in samples]
+    names = [f"case {k.case_id}" if k.slide_id is None else f"slide {k.slide_id}" for k in keys]
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return ", ".join(names[:4]) + more
 
@@ -121,6 +128,13 @@ class PlacedSamples:
         for sample in self._source.iterate(indices):
             self._before_each()
             yield sample.to(self._device)
+
+    def groups(self, wanted: Iterable[Sequence[int]]) -> Iterator[list[Sample]]:
+        """Give the samples of each group of places, reading ahead from one into the next."""
+        groups = list(wanted)
+        stream = self.iterate([index for group in groups for index in group])
+        for group in groups:
+            yield list(islice(stream, len(group)))
 
     @property
     def wait_s(self) -> float:

@@ -12,8 +12,10 @@ from scipy.special import log_softmax, logsumexp
 from momkd.errors import ModelError
 from momkd.evaluation.metrics import auroc
 from momkd.fitting.device import machine_faults, make_fabric
-from momkd.fitting.sampling import PlacedSamples, batches, name_samples
+from momkd.fitting.division import own_part
+from momkd.fitting.sampling import PlacedSamples, batches, name_keys
 from momkd.models.base import BagClassifier
+from momkd.nn.processes import ALONE, Processes
 from momkd.types import SampleSource
 
 
@@ -60,21 +62,31 @@ def score(
 
 
 def score_placed(
-    model: BagClassifier, samples: PlacedSamples, batch_size: int, fabric: Fabric
+    model: BagClassifier,
+    samples: PlacedSamples,
+    batch_size: int,
+    fabric: Fabric,
+    processes: Processes = ALONE,
 ) -> list[Scored]:
-    """Score slides that arrive on the fabric's device, in its precision; see :func:`score`."""
+    """Score slides that arrive on the fabric's device, in its precision; see :func:`score`.
+
+    Of several processes each scores some of the batches, and all are given all scores.
+    """
     model.eval()
     scored: list[Scored] = []
+    keys = samples.keys
+    places = own_part(list(batches(range(len(samples)), batch_size)), processes)
     with torch.no_grad(), fabric.autocast():
-        for batch in batches(samples.iterate(range(len(samples))), batch_size):
+        for own, batch in zip(places, samples.groups(places), strict=True):
             bags = [s.bag for s in batch if s.bag is not None]
-            with machine_faults(name_samples(batch)):
+            with machine_faults(name_keys([keys[i] for i in own])):
                 outputs = model.forward_packed(bags)
                 logits = torch.stack([o.logits for o in outputs]).float().cpu().numpy()
             scored += [
                 Scored(case_id=s.case_id, slide_id=bag.slide_id, label=s.label, logits=row)
                 for s, bag, row in zip(batch, bags, logits, strict=True)
             ]
+    scored = [s for part in processes.collect(scored) for s in part]
     _require_finite(scored)
     return scored
 

@@ -11,10 +11,12 @@ from torch.nn.utils import clip_grad_norm_
 
 from momkd.errors import ModelError
 from momkd.fitting.device import machine_faults
+from momkd.fitting.division import Adder
 from momkd.fitting.optimizers import OptimizerName, make_optimizer
-from momkd.fitting.sampling import Purpose, derive_seed, name_samples
+from momkd.fitting.sampling import Purpose, derive_seed
 from momkd.models.base import BagClassifier
-from momkd.types import Sample
+from momkd.nn.processes import ALONE, Processes
+from momkd.types import Losses, Sample
 
 
 class Stepper:
@@ -26,6 +28,8 @@ class Stepper:
         The model, on the fabric's device.
     fabric
         Device and precision.
+    processes
+        Who shares each batch.
     seed
         Of the training; each step has its own randomness, derived from its place.
     optimizer, lr, betas, weight_decay
@@ -38,6 +42,7 @@ class Stepper:
         self,
         model: BagClassifier,
         fabric: Fabric,
+        processes: Processes = ALONE,
         *,
         seed: int,
         optimizer: OptimizerName,
@@ -48,6 +53,7 @@ class Stepper:
     ) -> None:
         self._model = model
         self._fabric = fabric
+        self._rank = processes.rank
         self._seed = seed
         self._clip_norm = math.inf if clip_norm is None else clip_norm  # inf: only measure
         decayed, free = model.decay_groups()
@@ -56,6 +62,7 @@ class Stepper:
             {"params": free, "weight_decay": 0.0},
         ]
         self._trainable: list[Tensor] = [*decayed, *free]
+        self._adder = Adder(processes, self._trainable)
         self._optimizer = make_optimizer(optimizer, groups, lr=lr, betas=betas)
 
     @property
@@ -63,8 +70,17 @@ class Stepper:
         """Whether the model has anything that a gradient moves."""
         return bool(self._trainable)
 
-    def take(self, batch: Sequence[Sample], epoch: int, step: int) -> dict[str, float]:
+    def take(self, part: Sequence[Sample], epoch: int, step: int, names: str) -> dict[str, float]:
         """Learn from a batch and give its figures: ``loss``, ``loss_<term>``, ``grad_norm``.
+
+        Parameters
+        ----------
+        part
+            What this process has of the batch, in its order; all of it where it is alone.
+        epoch, step
+            Where the training stands.
+        names
+            Of the whole batch, for messages.
 
         Raises
         ------
@@ -73,21 +89,25 @@ class Stepper:
         MachineError
             T05 out of memory, T18 the device failed.
         """
-        torch.manual_seed(derive_seed(self._seed, Purpose.STEP, epoch, step))
-        with machine_faults(name_samples(batch)):
+        torch.manual_seed(derive_seed(self._seed, Purpose.STEP, epoch, step, rank=self._rank))
+        with machine_faults(names):
             with self._fabric.autocast():
-                losses = self._model.losses(batch)
-                total = losses.total
+                losses = self._model.losses(part)
+                terms, all_terms = self._adder.weigh(losses)
             self._optimizer.zero_grad()
-            self._fabric.backward(total)
+            own = Losses(terms=terms)
+            if terms and own.total.requires_grad:  # an empty part may have nothing to learn from
+                self._fabric.backward(own.total)
+            whole = Losses(terms=self._adder.add_up(terms, all_terms))
             norm = clip_grad_norm_(self._trainable, self._clip_norm)
-            terms = {f"loss_{name}": term for name, term in losses.terms.items()}
-            figures = _read_all({"loss": total, **terms, "grad_norm": norm})
-            _require_finite(figures, batch, epoch, step)
+            figures = {f"loss_{name}": term for name, term in whole.terms.items()}
+            read = _read_all({"loss": whole.total, **figures, "grad_norm": norm})
+            _require_finite(read, names, epoch, step)
             self._optimizer.step()
+            torch.manual_seed(derive_seed(self._seed, Purpose.AFTER_STEP, epoch, step))
             with torch.no_grad():
                 self._model.after_step(losses)
-        return figures
+        return read
 
     @property
     def lr(self) -> float:
@@ -114,11 +134,9 @@ def _read_all(figures: Mapping[str, Tensor]) -> dict[str, float]:
     return dict(zip(figures, values, strict=True))
 
 
-def _require_finite(
-    figures: Mapping[str, float], batch: Sequence[Sample], epoch: int, step: int
-) -> None:
+def _require_finite(figures: Mapping[str, float], names: str, epoch: int, step: int) -> None:
     bad = [f"{name} is {value}" for name, value in figures.items() if not math.isfinite(value)]
     if bad:
         what = f"{', '.join(bad)} at epoch {epoch} step {step}; the last good checkpoint stays"
         remedy = "lower fit.lr, or examine the slide with momkd inspect"
-        raise ModelError.of("T06", name_samples(batch), what, remedy)
+        raise ModelError.of("T06", names, what, remedy)

@@ -43,6 +43,7 @@ class ABMIL(BagClassifier):
 
     Options: ClassVar[type[config.Options]] = ABMILOptions
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    is_divisible: ClassVar[bool] = True
     options: ABMILOptions
 
     def __init__(self, dims: Dims, options: ABMILOptions) -> None:
@@ -77,7 +78,8 @@ class ABMIL(BagClassifier):
         labels = [s.label for s in batch if s.bag is not None]
         _, slides = self._pool(bags)
         target = torch.tensor(labels, device=slides.device)
-        return Losses(terms={"ce": cross_entropy(self.head(slides), target)})
+        entropy = cross_entropy(self.head(slides), target)
+        return Losses(terms={"ce": entropy}, fed={"ce": len(bags)})
 
     def _pool(
         self, bags: Sequence[Bag]

@@ -7,6 +7,7 @@ from torch import nn
 
 from momkd import config
 from momkd.nn.graph_attention import KernelChoice
+from momkd.nn.processes import ALONE, Processes
 from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
 
 
@@ -38,6 +39,12 @@ class BagClassifier(nn.Module):
         ``dims.n_genes`` is None, and left out of what a predictor saves.
     has_kernels
         :meth:`use_kernels` makes a difference.
+    is_divisible
+        Several processes can share a batch: :meth:`losses` of a part of it (which may be empty)
+        says in ``fed`` what each term is a mean over, no term relates samples to one another, and
+        :meth:`after_step` adds up over ``processes`` what it takes from the batch.
+    processes
+        Who shares each batch; the loop sets it.
     """
 
     Options: ClassVar[type[config.Options]] = config.Options
@@ -49,7 +56,9 @@ class BagClassifier(nn.Module):
     order_matters: ClassVar[bool] = False
     training_only: ClassVar[tuple[str, ...]] = ()
     has_kernels: ClassVar[bool] = False
+    is_divisible: ClassVar[bool] = False
 
+    processes: Processes = ALONE
     start_notes: tuple[str, ...] = ()
     """What :meth:`prepare` found worth saying to the user."""
 
@@ -77,7 +86,10 @@ class BagClassifier(nn.Module):
         """
 
     def after_step(self, losses: Losses) -> None:
-        """Move the state that no gradient moves, after an optimiser step."""
+        """Move the state that no gradient moves, after an optimiser step.
+
+        Randomness comes from torch's global generator, seeded alike in all processes.
+        """
 
     def diagnostics(self) -> dict[str, float]:
         """Give figures worth a column in ``history.csv``; called after each epoch's training."""

@@ -75,6 +75,7 @@ class DSMIL(BagClassifier):
 
     Options: ClassVar[type[config.Options]] = DSMILOptions
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    is_divisible: ClassVar[bool] = True
     options: DSMILOptions
 
     def __init__(self, dims: Dims, options: DSMILOptions) -> None:
@@ -132,7 +133,8 @@ class DSMIL(BagClassifier):
             terms={
                 "bag": binary_cross_entropy_with_logits(logits, wanted) / 2,
                 "instance": binary_cross_entropy_with_logits(critical, wanted) / 2,
-            }
+            },
+            fed={"bag": len(bags), "instance": len(bags)},
         )
 
     def read(self, bags: Sequence[Bag]) -> list[Reading]:

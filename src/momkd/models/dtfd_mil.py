@@ -104,6 +104,7 @@ class DTFDMIL(BagClassifier):
 
     Options: ClassVar[type[config.Options]] = DTFDOptions
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    is_divisible: ClassVar[bool] = True
     order_matters: ClassVar[bool] = True
     options: DTFDOptions
 
@@ -161,7 +162,8 @@ class DTFDMIL(BagClassifier):
         counted = reading.is_counted.view(-1, n_bags).to(entropy.dtype)
         by_slide = (entropy.view(-1, n_bags) * counted).sum(dim=1) / counted.sum(dim=1)
         return Losses(
-            terms={"tier_1": by_slide.mean(), "tier_2": cross_entropy(reading.logits, labels)}
+            terms={"tier_1": by_slide.mean(), "tier_2": cross_entropy(reading.logits, labels)},
+            fed={"tier_1": len(bags), "tier_2": len(bags)},
         )
 
     def encode(self, bags: Sequence[Bag]) -> Tiles:

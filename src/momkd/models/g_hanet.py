@@ -185,6 +185,7 @@ class GHANet(BagClassifier):
 
     Options: ClassVar[type[config.Options]] = GHANetOptions
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    is_divisible: ClassVar[bool] = True
     needs_rna: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = ("genes",)
     options: GHANetOptions
@@ -251,11 +252,12 @@ class GHANet(BagClassifier):
                 rna = torch.stack([r for s in group if (r := s.rna) is not None]).to(weight)
                 distances.append(self.genes.distance(reading.tokens[paired], rna))
         target = torch.tensor(labels, device=weight.device)
-        terms = {"ce": cross_entropy(torch.cat(logits), target)}
+        terms, fed = {"ce": cross_entropy(torch.cat(logits), target)}, {"ce": len(slides)}
         if distances:
-            rebuilt = torch.cat(distances).mean()
-            terms["reconstruction"] = self.options.weight_reconstruction * rebuilt
-        return Losses(terms=terms)
+            rebuilt = torch.cat(distances)
+            terms["reconstruction"] = self.options.weight_reconstruction * rebuilt.mean()
+            fed["reconstruction"] = len(rebuilt)
+        return Losses(terms=terms, fed=fed)
 
     def prepare(self, samples: SampleSource) -> None:
         """Group the genes by correlation and choose those to rebuild, on training cases alone.

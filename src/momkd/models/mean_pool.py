@@ -46,6 +46,7 @@ class MeanLogistic(BagClassifier):
 
     Options: ClassVar[type[config.Options]] = MeanLogisticOptions
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    is_divisible: ClassVar[bool] = True
     options: MeanLogisticOptions
     centre: Tensor
     scale: Tensor
@@ -71,7 +72,8 @@ class MeanLogistic(BagClassifier):
         if not slides:
             return Losses(terms={})
         labels = torch.tensor([label for _, label in slides], device=self.bias.device)
-        return Losses(terms={"ce": cross_entropy(torch.stack([y for y, _ in slides]), labels)})
+        entropy = cross_entropy(torch.stack([y for y, _ in slides]), labels)
+        return Losses(terms={"ce": entropy}, fed={"ce": len(slides)})
 
     def prepare(self, samples: SampleSource) -> None:
         """Fit on all training slides: standardise their means, then solve to convergence."""

@@ -16,8 +16,9 @@ from momkd import config
 from momkd.models.base import BagClassifier
 from momkd.models.momkd_options import CODE, TEMPERATURE_RANGE, MoMKDOptions
 from momkd.nn.alignment import class_margin, margin_alignment
+from momkd.nn.assignment import Assignment, SharedAssignments, nearest_slots
 from momkd.nn.graph_attention import KernelChoice, TileGraph, pack_neighbours
-from momkd.nn.memory import Assignment, ClassMemory, SlotUsage, nearest_slots, orthogonality
+from momkd.nn.memory import ClassMemory, SlotUsage, orthogonality
 from momkd.nn.memory_reading import Question, Reading
 from momkd.nn.slide_reading import read_slides
 from momkd.nn.towers import GraphEncoder, RNATower
@@ -55,6 +56,7 @@ class MoMKD(BagClassifier):
     steps_on_rna_alone: ClassVar[bool] = True
     needs_coordinates: ClassVar[bool] = True
     has_kernels: ClassVar[bool] = True
+    is_divisible: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = (
         "slide_projection",
         "rna_encoder",
@@ -122,18 +124,20 @@ class MoMKD(BagClassifier):
         slides = [sample for sample in batch if sample.bag is not None]
         paired = [sample for sample in batch if sample.rna is not None]
         slots = self.memory.unit()
-        terms: dict[str, Tensor] = {}
-        carry: list[Assignment] = []
+        of_slides: dict[str, Tensor] = {}
+        of_rna: dict[str, Tensor] = {}
+        tiles = vectors = self._assign(slots.new_empty(0, slots.shape[2]), self._labels([]), slots)
         if slides:
-            terms.update(self._slide_terms(slides, slots, carry))
+            of_slides, tiles = self._slide_terms(slides, slots)
         elif self.options.memory_loss == "paper":
-            terms["memory"] = orthogonality(slots).sum()
+            of_slides["memory"] = orthogonality(slots).sum()
         if paired:
-            terms.update(self._rna_terms(paired, slots, carry))
+            of_rna, vectors = self._rna_terms(paired, slots)
         weights = self.options.weights
         return Losses(
-            terms={name: getattr(weights, name) * term for name, term in terms.items()},
-            carry=tuple(carry),
+            terms={name: getattr(weights, name) * t for name, t in (of_slides | of_rna).items()},
+            carry=(tiles, vectors),
+            fed=dict.fromkeys(of_slides, len(slides)) | dict.fromkeys(of_rna, len(paired)),
         )
 
     def prepare(self, samples: SampleSource) -> None:
@@ -161,11 +165,11 @@ class MoMKD(BagClassifier):
         """Re-normalise or average the memory, and count who used it."""
         if self.options.memory_update == "learned" and self.options.renormalise:
             self.memory.renormalise()
-        if losses.carry:
-            self.usage.count(losses.carry)
-            if self.options.memory_update == "ema":
-                self.memory.move(losses.carry, self.options.ema_momentum)
-                self.usage.revive(self.memory, losses.carry, self.options.revive_after)
+        points = SharedAssignments(losses.carry, self.processes)
+        self.usage.count(points)
+        if self.options.memory_update == "ema":
+            self.memory.move(points, self.options.ema_momentum)
+            self.usage.revive(self.memory, points, self.options.revive_after)
 
     def diagnostics(self) -> dict[str, float]:
         """Give the memory's use since the last call, how far its classes are apart, and tau.
@@ -235,22 +239,23 @@ class MoMKD(BagClassifier):
         return parts[0] if len(parts) == 1 else torch.cat(parts), graph
 
     def _labels(self, samples: Sequence[Sample]) -> Tensor:
-        return torch.tensor([s.label for s in samples], device=self.memory.slots.device)
+        labels = [s.label for s in samples]
+        return torch.tensor(labels, dtype=torch.int64, device=self.memory.slots.device)
 
     def _slide_terms(
-        self, samples: Sequence[Sample], slots: Tensor, carry: list[Assignment]
-    ) -> dict[str, Tensor]:
+        self, samples: Sequence[Sample], slots: Tensor
+    ) -> tuple[dict[str, Tensor], Assignment]:
         bags = [s.bag for s in samples if s.bag is not None]
         reading = self._read(bags, slots, [s.label for s in samples])
         assert reading.pulls is not None
         labels = self._labels(samples)
-        carry.append(self._carried(reading, bags, labels))
         shared = normalize(self.slide_projection(reading.slides), dim=1)
-        return {
+        terms = {
             "ce": cross_entropy(self.head(reading.slides), labels),
             "memory": self._memory_term(reading.pulls.mean(), orthogonality(slots), labels),
             "align_wsi": self._align(shared, labels, slots),
         }
+        return terms, self._carried(reading, bags, labels)
 
     def _carried(self, reading: Reading, bags: Sequence[Bag], labels: Tensor) -> Assignment:
         """Keep of the tiles what ``after_step`` needs: their points move the memory only here."""
@@ -263,18 +268,18 @@ class MoMKD(BagClassifier):
         return Assignment(slots=reading.nearest, points=points, labels=of_tiles)
 
     def _rna_terms(
-        self, samples: Sequence[Sample], slots: Tensor, carry: list[Assignment]
-    ) -> dict[str, Tensor]:
+        self, samples: Sequence[Sample], slots: Tensor
+    ) -> tuple[dict[str, Tensor], Assignment]:
         rna = torch.stack([s.rna for s in samples if s.rna is not None])
         rna = rna.to(self.rna_projection.weight.dtype)
         labels = self._labels(samples)
         encoded = self.rna_encoder(rna)
         shared = normalize(self.rna_projection(encoded), dim=1)
-        carry.append(self._assign(shared, labels, slots))
-        return {
+        terms = {
             "align_omics": self._align(shared, labels, slots),
             "reconstruction": nn.functional.mse_loss(self.rna_decoder(encoded), rna),
         }
+        return terms, self._assign(shared, labels, slots)
 
     def _targets(self, unit_slots: Tensor) -> Tensor:
         """Give the slots as tiles are drawn to them; the published code never normalises these."""

@@ -91,6 +91,7 @@ class TransMIL(BagClassifier):
 
     Options: ClassVar[type[config.Options]] = TransMILOptions
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    is_divisible: ClassVar[bool] = True
     order_matters: ClassVar[bool] = True
     options: TransMILOptions
 
@@ -135,7 +136,8 @@ class TransMIL(BagClassifier):
             order += places
             logits.append(reading.logits)
         target = labels[order].to(self.head.weight.device)
-        return Losses(terms={"ce": cross_entropy(torch.cat(logits), target)})
+        entropy = cross_entropy(torch.cat(logits), target)
+        return Losses(terms={"ce": entropy}, fed={"ce": len(bags)})
 
     def _read(self, bags: Sequence[Bag]) -> list[tuple[list[int], Reading]]:
         """Read slides, grouped by the side of their square; places are those in ``bags``."""

@@ -64,6 +64,7 @@ class WiKG(BagClassifier):
 
     Options: ClassVar[type[config.Options]] = WiKGOptions
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    is_divisible: ClassVar[bool] = True
     options: WiKGOptions
 
     def __init__(self, dims: Dims, options: WiKGOptions) -> None:
@@ -100,7 +101,8 @@ class WiKG(BagClassifier):
             return Losses(terms={})
         logits = self._read(bags).logits
         labels = [s.label for s in batch if s.bag is not None]
-        return Losses(terms={"ce": cross_entropy(logits, torch.tensor(labels).to(logits.device))})
+        entropy = cross_entropy(logits, torch.tensor(labels).to(logits.device))
+        return Losses(terms={"ce": entropy}, fed={"ce": len(bags)})
 
     def _read(self, bags: Sequence[Bag]) -> Reading:
         x, segments = pack([bag.embeddings for bag in bags], self.head.weight.dtype)

@@ -5,47 +5,15 @@ vector of the memory; its flat number is ``label * n_slots + place``.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from momkd.nn.assignment import SharedAssignments
+
 DEAD_SHARE = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Assignment:
-    """Flat numbers of the nearest own slots of one modality's points.
-
-    The points and their classes are there where they are to move the memory.
-    """
-
-    slots: Int64[Tensor, " n"]
-    points: Float[Tensor, "n dim"] | None = None
-    labels: Int64[Tensor, " n"] | None = None
-
-    def of_class(self, label: int) -> Float[Tensor, "n_own dim"]:
-        """Give the points of one class."""
-        assert self.points is not None
-        assert self.labels is not None
-        return self.points[self.labels == label]
-
-
-def nearest_slots(
-    points: Float[Tensor, "n dim"],
-    labels: Int64[Tensor, " n"],
-    slots: Float[Tensor, "n_classes n_slots dim"],
-) -> Int64[Tensor, " n"]:
-    """Give the flat number of each point's Euclidean-nearest slot among those of its own class."""
-    n_classes, n_slots, _ = slots.shape
-    with torch.no_grad():
-        flat = slots.flatten(0, 1)
-        distances = flat.square().sum(dim=1) - 2 * points @ flat.T  # less |p|^2, common to all
-        own = distances.view(-1, n_classes, n_slots)[torch.arange(len(points)), labels]
-        return labels * n_slots + own.argmin(dim=1)
 
 
 def quantisation(
@@ -137,7 +105,7 @@ class ClassMemory(nn.Module):
         self.slots.copy_(self.unit())
 
     @torch.no_grad()
-    def move(self, modalities: Sequence[Assignment], momentum: float) -> None:
+    def move(self, assigned: SharedAssignments, momentum: float) -> None:
         """Move slots towards what was assigned to them.
 
         c <- normalise(m c + (1 - m) mean), the mean over modalities of the mean of the points of
@@ -146,11 +114,8 @@ class ClassMemory(nn.Module):
         """
         flat = self.slots.flatten(0, 1)
         means, n_modalities = torch.zeros_like(flat), flat.new_zeros(len(flat), 1)
-        for part in modalities:
-            assert part.points is not None
-            points = part.points.to(flat.dtype)
-            sizes = torch.bincount(part.slots, minlength=len(flat))[:, None]
-            means += torch.zeros_like(flat).index_add(0, part.slots, points) / sizes.clamp(min=1)
+        for sums, sizes in assigned.sums(flat):
+            means += sums / sizes.clamp(min=1)
             n_modalities += sizes > 0
         moved = momentum * flat + (1 - momentum) * means / n_modalities.clamp(min=1)
         flat = torch.where(n_modalities > 0, normalize(moved, dim=1), flat)
@@ -180,17 +145,16 @@ class SlotUsage(nn.Module):
         self.register_buffer("revived", zeros[:, 0].clone())
 
     @torch.no_grad()
-    def count(self, modalities: Sequence[Assignment]) -> None:
+    def count(self, assigned: SharedAssignments) -> None:
         """Count one step's assignments; a class without any in this step does not age."""
-        flat = torch.cat([part.slots for part in modalities])
-        hits = torch.bincount(flat, minlength=self.counts.numel()).view_as(self.counts)
+        hits = assigned.count(self.counts.numel()).view_as(self.counts)
         self.counts += hits
         present = hits.sum(dim=1, keepdim=True) > 0
         aged = torch.where(present, self.idle_steps + 1, self.idle_steps)
         self.idle_steps.copy_(torch.where(hits > 0, 0, aged))
 
     @torch.no_grad()
-    def revive(self, memory: ClassMemory, modalities: Sequence[Assignment], after: int) -> None:
+    def revive(self, memory: ClassMemory, assigned: SharedAssignments, after: int) -> None:
         """Put slots without a point for ``after`` steps of their class onto random points of it.
 
         The points are of this step; the draw is torch's global generator's.
@@ -199,9 +163,9 @@ class SlotUsage(nn.Module):
         n_slots = self.counts.shape[1]
         for slot in dead:
             label = slot // n_slots
-            own = torch.cat([part.of_class(label) for part in modalities])
-            if len(own):
-                memory.replace(slot, own[int(torch.randint(len(own), ()))])
+            point = assigned.draw(label)
+            if point is not None:
+                memory.replace(slot, point)
                 self.idle_steps.view(-1)[slot] = 0
                 self.revived[label] += 1
 

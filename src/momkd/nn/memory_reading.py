@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from momkd.nn.alignment import class_evidence
-from momkd.nn.memory import nearest_slots, quantisation
+from momkd.nn.assignment import nearest_slots
+from momkd.nn.memory import quantisation
 from momkd.nn.pooling import segment_mean, segment_softmax, segment_sum
 
 SMALLEST_NORM = 1e-12

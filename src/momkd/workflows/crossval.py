@@ -19,7 +19,7 @@ from momkd.types import Cohort
 from momkd.workflows.audit import AuditedCohort, audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files, say
 from momkd.workflows.evaluate import evaluate
-from momkd.workflows.fold_job import FoldJob, embeddings_used
+from momkd.workflows.fold_job import FoldJob
 from momkd.workflows.job_board import job_board
 from momkd.workflows.protocol import Protocol, keep_folds, make_protocol
 from momkd.workflows.run_folder import (
@@ -29,8 +29,10 @@ from momkd.workflows.run_folder import (
     write_manifest_of_run,
 )
 from momkd.workflows.settings import ModelChoice, Settings, load_settings, parse_models
+from momkd.workflows.sides import embeddings_used
 from momkd.workflows.tables import make_table
 from momkd.workflows.tabular_job import require_doable
+from momkd.workflows.team import run_jobs_together, tell_processes
 from momkd.workflows.workers import count_workers, run_jobs
 
 
@@ -140,10 +142,16 @@ def run_open_jobs(
     todo = [j for j in jobs if not (j.folder / "done.json").exists()]
     if not todo:
         return
-    n_workers = count_workers(len(todo), workers, settings.data.cache_gib)
+    together = settings.fit.devices > 1 and not all(job.choice.is_tabular for job in todo)
+    n_workers = 1 if together else count_workers(len(todo), workers, settings.data.cache_gib)
     say(f"{len(todo)} of {len(jobs)} trainings to do, {n_workers} at a time")
+    if together:
+        tell_processes(settings.fit)
     with job_board(len(jobs), len(jobs) - len(todo)) as board:
-        run_jobs(todo, cohort, settings, n_workers=n_workers, watcher=board)
+        if together:
+            run_jobs_together(todo, cohort, settings, watcher=board)
+        else:
+            run_jobs(todo, cohort, settings, n_workers=n_workers, watcher=board)
 
 
 def describe_cohort(

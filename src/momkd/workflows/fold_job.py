@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +15,12 @@ from momkd.data.cohort import cohort_digest
 from momkd.data.controls import Lesson, make_lesson
 from momkd.data.features import read_bag
 from momkd.data.label_notes import target_notes
-from momkd.data.packed_cache import PackedCache
 from momkd.data.panel import Panel, fit_panel
-from momkd.data.samples import SampleSet
 from momkd.errors import DataError, IntegrityError, ModelError
 from momkd.evaluation.calibration import choose_thresholds, fit_calibration
 from momkd.models.base import BagClassifier
 from momkd.models.table import MODELS, build_model
+from momkd.nn.processes import ALONE, Processes
 from momkd.predictor import (
     Card,
     EmbeddingRange,
@@ -33,9 +31,10 @@ from momkd.predictor import (
 )
 from momkd.storage import canonical_json, digest_bytes, write_json, write_text
 from momkd.training import Fitted, Progress, Scored, fit, score
-from momkd.types import Cohort, Dims, Fold, SlideFile
+from momkd.types import Cohort, Dims, Fold
 from momkd.workflows.fold_tables import Decision, as_csv, by_case, prediction_row
 from momkd.workflows.settings import ModelChoice, Settings
+from momkd.workflows.sides import embeddings_used, sample_set
 
 THRESHOLD_RULE = "max_f1"
 
@@ -84,16 +83,18 @@ def run_fold(
     *,
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    processes: Processes = ALONE,
 ) -> None:
     """Train one model on one fold and write its folder; return at once if that is done.
 
     The test side is read through the saved predictor, after its thresholds are on disk: what
-    serves later is what is scored here (no RNA on that path).
+    serves later is what is scored here (no RNA on that path). Of several processes that share the
+    training, the first does all of that, and all else that is written.
 
     Raises
     ------
     InterruptedRunError
-        Asked to stop; a checkpoint is kept.
+        Asked to stop, or another process is gone; a checkpoint is kept.
     ModelError
         The model cannot learn from this cohort, or training went wrong (T06, T09).
     """
@@ -101,7 +102,11 @@ def run_fold(
         return
     require_trainable(job.choice, cohort)
     taught = job.lesson(cohort, settings)
-    model, fitted, panel, val, seen = _fit(job, cohort, taught, settings, on_progress, should_stop)
+    watched = (on_progress, should_stop)
+    found = _fit(job, cohort, taught, settings, *watched, processes)
+    if found is None:
+        return
+    model, fitted, panel, val, seen = found
     card = _decide(job, cohort, taught, settings, panel, val)
     card = card.model_copy(update={"embedding_range": seen})
     write_text(job.folder / "history.csv", as_csv(fitted.history))
@@ -186,8 +191,10 @@ def _fit(
     settings: Settings,
     on_progress: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool] | None,
-) -> tuple[BagClassifier, Fitted, Panel | None, list[Scored], EmbeddingRange | None]:
-    panel = _fit_panel(job, taught, settings)
+    processes: Processes,
+) -> tuple[BagClassifier, Fitted, Panel | None, list[Scored], EmbeddingRange | None] | None:
+    """Train; None in any process but the first of those that share the training."""
+    panel = processes.share(lambda: _fit_panel(job, taught, settings))
     train = sample_set(taught.cohort, taught.train, panel, settings)
     val = sample_set(cohort, job.fold.val, None, settings)
     seed = derive_seed(job.seed, job.fold.index)
@@ -205,11 +212,14 @@ def _fit(
         val,
         settings.fit,
         seed=seed,
-        checkpoint=CheckpointStore(job.folder / "checkpoint"),
+        checkpoint=None if processes.rank else CheckpointStore(job.folder / "checkpoint"),
         fingerprint=_fingerprint(job, cohort, settings),
         on_progress=on_progress,
         should_stop=should_stop,
+        processes=processes,
     )
+    if processes.rank:
+        return None
     scored = score(fitted.model, val, batch_size=settings.fit.batch_size)
     seen = fit_embedding_range(
         bag.embeddings
@@ -246,30 +256,6 @@ def learn_panel(job: FoldJob, taught: Lesson) -> Panel:
     panel = fit_panel(expression, cases, taught.panel, derive_seed(job.seed, "panel"))
     panel.require_disjoint([*job.fold.val, *job.fold.test])
     return panel
-
-
-def sample_set(
-    cohort: Cohort, case_ids: Sequence[str], panel: Panel | None, settings: Settings
-) -> SampleSet:
-    """Make the samples of one side; bags come from the packed cache, where there is one."""
-    cache, k = open_cache(settings), settings.data.neighbours
-
-    def read(file: SlideFile) -> Any:
-        return read_bag(file, k=k) if cache is None else cache.read(file, k=k)
-
-    return SampleSet(cohort, case_ids, panel, read=read, cache_gib=settings.data.cache_gib)
-
-
-def open_cache(settings: Settings) -> PackedCache | None:
-    """Open the packed cache of a configuration, if it names one."""
-    folder = settings.data.cache_dir
-    return None if folder is None else PackedCache(folder, neighbours=settings.data.neighbours)
-
-
-def embeddings_used(settings: Settings) -> str:
-    """Say what training reads: embeddings as stored, or packed with which precision."""
-    cache = open_cache(settings)
-    return "as stored" if cache is None else f"packed, {cache.precision}"
 
 
 def _fingerprint(job: FoldJob, cohort: Cohort, settings: Settings) -> Mapping[str, str]:

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from multiprocessing.synchronize import Event
 from types import FrameType
 
@@ -25,6 +27,18 @@ def stop_on_signal(stop: Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def die_with_parent() -> None:
+    """End this process as soon as the one that started it is gone; there are no orphans."""
+
+    def wait() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(75)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def ignore_signals() -> None:

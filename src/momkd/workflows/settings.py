@@ -13,6 +13,7 @@ from momkd.data.controls import ControlOptions, RNAControl
 from momkd.data.folds import FoldOptions
 from momkd.data.panel import PanelOptions
 from momkd.errors import ConfigError
+from momkd.fitting.division import require_divisible
 from momkd.models.table import MODELS, resolve_options
 from momkd.models.tabular import TABULAR, TabularOptions
 from momkd.storage import canonical_json, digest_bytes
@@ -154,7 +155,8 @@ def parse_models(
     ------
     ConfigError
         G05 an unknown model, G06 an unknown preset, G12 a batch too small for a model, G17 an
-        unknown control, or one of a model that learns nothing from RNA.
+        unknown control, or one of a model that learns nothing from RNA, G18 a model whose batches
+        several processes cannot share.
     """
     specs: list[str | None] = [None]
     if text is not None:
@@ -167,6 +169,9 @@ def parse_models(
         choices += _controls_of(choices, settings)
     unique = {c.label: c for c in choices}
     _require_batch(list(unique.values()), settings)
+    for choice in unique.values():
+        if not choice.is_tabular:
+            require_divisible(choice.name, MODELS[choice.name], settings.fit.devices)
     return tuple(unique.values())
 
 

@@ -32,12 +32,13 @@ def train(
     set_: Sequence[str] = (),
     max_skip: float = 0.0,
     workers: int = 1,
+    devices: int | None = None,
 ) -> Path:
     """Train the predictor that will be served, on all cases of a cohort.
 
     ``folds.val_fraction`` of the cases with a slide is held out to choose the epoch, the
     thresholds and the calibration; nothing is left to estimate accuracy with: that is what
-    ``crossval`` is for.
+    ``crossval`` is for. ``devices`` sets ``fit.devices``.
 
     Returns
     -------
@@ -50,7 +51,8 @@ def train(
         Any refusal, as ``crossval``.
     """
     files = [config] if isinstance(config, str | Path) else list(config)
-    settings = load_settings([Path(f) for f in files], set_)
+    overrides = [*set_, *([] if devices is None else [f"fit.devices={devices}"])]
+    settings = load_settings([Path(f) for f in files], overrides)
     (choice,) = parse_models(model, settings)[:1]
     if choice.is_tabular:
         raise ConfigError.of("G17", "--model", TABULAR[choice.name].note, "choose a slide model")

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -20,7 +20,7 @@ from momkd.errors import InterruptedRunError, MachineError, MomkdError
 from momkd.training import Progress
 from momkd.types import Cohort
 from momkd.workflows.fold_job import FoldJob, run_fold
-from momkd.workflows.interruption import ignore_signals, stop_on_signal
+from momkd.workflows.interruption import die_with_parent, ignore_signals, stop_on_signal
 from momkd.workflows.settings import Settings
 from momkd.workflows.tabular_job import run_tabular
 
@@ -39,13 +39,19 @@ class Watcher(Protocol):
         """Hear that a job is done."""
 
 
+def count_cores() -> int:
+    """Give how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def count_workers(n_jobs: int, wanted: int | None, bags_gib: float) -> int:
     """Give how many processes to run: within the cores, the jobs and the free memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if wanted is not None:
         return max(1, min(wanted, n_jobs))
     room = int(_free_gib() // (_WORKER_GIB + bags_gib))
-    return max(1, min(cores or 1, n_jobs, room))
+    return max(1, min(count_cores(), n_jobs, room))
 
 
 def run_jobs(
@@ -135,15 +141,8 @@ def _start_worker(cohort: Cohort, settings: Settings, stop: Event, messages: Any
     global _cohort, _settings, _stop, _messages
     _cohort, _settings, _stop, _messages = cohort, settings, stop, messages
     ignore_signals()
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
     torch.set_num_threads(settings.fit.threads)
-
-
-def _die_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(75)
 
 
 def _work(index: int, job: FoldJob) -> None:
@@ -159,10 +158,11 @@ def _work(index: int, job: FoldJob) -> None:
             return
         run_fold(job, _cohort, _settings, on_progress=tell, should_stop=_stop.is_set)
     except MomkdError as error:
-        raise _named(error, job) from None
+        raise name_job(error, job) from None
 
 
-def _named(error: MomkdError, job: FoldJob) -> MomkdError:
+def name_job(error: MomkdError, job: FoldJob) -> MomkdError:
+    """Let a refusal name the job that it is of."""
     return type(error)(*(replace(p, where=f"{job.name}: {p.where}") for p in error.problems))
 
 
