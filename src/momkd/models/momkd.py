@@ -221,11 +221,29 @@ class MoMKD(BagClassifier):
 
     def _read(self, bags: Sequence[Bag], slots: Tensor) -> Reading:
         x, lists, segments = self._pack(bags)
+        return self.read_packed(x, lists, segments, len(bags), slots)
+
+    def read_packed(
+        self, x: Tensor, lists: Tensor, segments: Tensor, n_slides: int, slots: Tensor
+    ) -> Reading:
+        """Read packed tiles.
+
+        Parameters
+        ----------
+        x
+            (n_tiles, dim_in) embeddings.
+        lists
+            As of :func:`momkd.nn.graph_attention.listening_lists`.
+        segments, n_slides
+            The slide of each tile, and how many slides there are.
+        slots
+            The memory as unit vectors.
+        """
         tiles = self.encoder(x, lists)
         points = normalize(self.tile_projection(tiles), dim=1)
         evidence = class_evidence(points, slots.detach())
-        attention = segment_softmax(evidence / self._temperature(), segments, len(bags))
-        slides = segment_sum(attention[:, None] * tiles, segments, len(bags))
+        attention = segment_softmax(evidence / self._temperature(), segments, n_slides)
+        slides = segment_sum(attention[:, None] * tiles, segments, n_slides)
         return Reading(
             segments=segments,
             points=points,

@@ -6,7 +6,7 @@ kernel is a gather; large graphs go through in blocks of listeners, recomputed i
 
 from collections.abc import Sequence
 from itertools import repeat
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int32, Int64
@@ -32,11 +32,13 @@ def listening_lists(
     direction
         ``own``: a tile hears the tiles it lists. ``listed_by``: it hears the tiles that list it.
     """
-    n_tiles = len(neighbours)
+    n_tiles = neighbours.shape[0]
     itself = torch.arange(n_tiles, device=neighbours.device)
     listed = neighbours.long()
     if direction == "own":
         return torch.cat([itself[:, None], listed], dim=1)
+    if torch.compiler.is_exporting():
+        return torch.cat([itself[:, None], _listeners_of(listed)], dim=1)
     hearer, place = torch.sort(listed.flatten(), stable=True)
     n_none = int((hearer < 0).sum())
     hearer, place = hearer[n_none:], place[n_none:]
@@ -47,6 +49,23 @@ def listening_lists(
     lists[:, 0] = itself
     lists[hearer, 1 + rank] = torch.div(place, max(listed.shape[1], 1), rounding_mode="floor")
     return lists
+
+
+def _listeners_of(listed: Int64[Tensor, "n_tiles k"]) -> Int64[Tensor, "n_tiles n_heard"]:
+    """Turn lists about, for graphs that are exported: one width comes from the data, no branch.
+
+    Row 0 takes in what is listed as -1 and is cut off at the end.
+    """
+    n_tiles, k = listed.shape
+    hearer, place = torch.sort(listed.flatten() + 1)  # order within a list is of no account
+    n_heard = hearer.new_zeros(n_tiles + 1).index_add(0, hearer, torch.ones_like(hearer))
+    first = torch.cumsum(n_heard, 0) - n_heard
+    rank = torch.arange(n_tiles * k, device=hearer.device) - first.index_select(0, hearer)
+    rank = torch.where(hearer > 0, rank, 0)
+    width: Any = n_heard[1:].max().clamp(min=1).item()  # a symbol while a graph is made
+    torch._check(width >= 1)  # type: ignore[no-untyped-call]
+    lists = hearer.new_full((n_tiles + 1, width), -1)
+    return lists.index_put((hearer, rank), torch.div(place, k, rounding_mode="floor"))[1:]
 
 
 def pack_neighbours(
@@ -111,8 +130,10 @@ class GATv2(nn.Module):
         kept = source.new_ones(*lists.shape, self.n_heads) if self._drops else None
         if kept is not None:
             kept = nn.functional.dropout(kept, self.dropout)
+        if torch.compiler.is_exporting():  # a graph has no blocks
+            return self._hear(source, target, lists, kept) + self.bias
         n_rows = max(1, self.block_edges // lists.shape[1])
-        if len(lists) <= n_rows:
+        if lists.shape[0] <= n_rows:
             return self._hear(source, target, lists, kept) + self.bias
         masks = repeat(None) if kept is None else torch.split(kept, n_rows)
         blocks = zip(torch.split(target, n_rows), torch.split(lists, n_rows), masks, strict=False)
@@ -133,7 +154,7 @@ class GATv2(nn.Module):
 
     def _hear(self, source: Tensor, target: Tensor, lists: Tensor, kept: Tensor | None) -> Tensor:
         n_rows, n_heard = lists.shape
-        wide = (n_rows, n_heard, self.n_heads, -1)
+        wide = (n_rows, n_heard, self.n_heads, source.shape[1] // self.n_heads)
         heard = source.index_select(0, lists.clamp(min=0).flatten()).view(wide)
         mixed = heard + target.view(n_rows, 1, self.n_heads, -1)
         mixed = nn.functional.leaky_relu(mixed, SLOPE)
