@@ -35,7 +35,8 @@ def make_ensemble(kind, n_members: int = 1) -> Ensemble:
         model.load_state_dict(dict(make_model(kind).serving_state()))
         with torch.no_grad():
             for parameter in (*model.parameters(), *model.buffers()):
-                parameter.add_(0.01 * number)
+                if parameter.is_floating_point():
+                    parameter.add_(0.01 * number)
         members.append(Predictor(model.requires_grad_(False), make_card(kind[0], number)))
     return Ensemble(members)
 

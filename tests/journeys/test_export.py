@@ -34,7 +34,7 @@ def test_a_run_is_exported_and_predicts_as_before(
     assert drawn.code == 0, drawn.err
     session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
     table = pd.read_csv(tmp_path / "after.csv").set_index("slide_id")
-    for slide in examine_files(slides).slides.values():
+    for slide in examine_files({path.stem: path for path in slides}).slides.values():
         bag = read_bag(slide, k=8)
         feed = {
             "embeddings": bag.embeddings.float().numpy(),

@@ -119,11 +119,12 @@ class NystromAttention(nn.Module):
         from_marks = torch.softmax(q_marks @ k.transpose(2, 3), dim=-1)
         mixed = to_marks @ (inverse @ (from_marks @ v)) + self.convolution(v)
         out: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
-        row = (
-            (to_marks[:, :, n_filled : n_filled + 1] @ inverse @ from_marks).squeeze(2).mean(dim=1)
-        )
-        row = row[:, n_filled:]
-        return (out[:, :n_tokens] if self.rows == "first" else out[:, n_filled:]), row
+        tokens_of = torch.arange(n_tokens, device=out.device) + n_filled
+        first = to_marks.index_select(2, tokens_of[:1])
+        row = (first @ inverse @ from_marks).squeeze(2).mean(dim=1).index_select(1, tokens_of)
+        if self.rows == "first":
+            tokens_of = tokens_of - n_filled
+        return out.index_select(1, tokens_of), row
 
     def _split(self, x: Float[Tensor, "b n inner"]) -> Float[Tensor, "b n_heads n dim_head"]:
         return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
