@@ -19,6 +19,7 @@ _HOME = {
     "demo": "momkd.workflows.demo",
     "doctor": "momkd.workflows.doctor",
     "evaluate": "momkd.workflows.evaluate",
+    "from_pretrained": "momkd.predictor",
     "init": "momkd.workflows.init",
     "inspect": "momkd.workflows.inspect",
     "predict": "momkd.workflows.predict",
@@ -36,6 +37,7 @@ __all__ = [
     "demo",
     "doctor",
     "evaluate",
+    "from_pretrained",
     "init",
     "inspect",
     "load_predictor",
@@ -45,7 +47,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from momkd.errors import MomkdError
-    from momkd.predictor import load_predictor
+    from momkd.predictor import from_pretrained, load_predictor
     from momkd.types import Bag, Cohort
     from momkd.workflows.check import check
     from momkd.workflows.compare import compare

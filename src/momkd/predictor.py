@@ -3,7 +3,6 @@
 Nothing here knows of RNA, labels or cohorts.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float32
+from torch import Tensor
 
-from momkd.errors import ConfigError, IntegrityError, MachineError, ModelError
+from momkd.errors import ConfigError, IntegrityError, ModelError
 from momkd.models import table
 from momkd.models.base import BagClassifier
 from momkd.serving.admission import examine_bag
-from momkd.serving.card import Card, as_card_fault, describe_card, read_card
+from momkd.serving.bundle import is_bundle, parse_bundle, part_tensors
+from momkd.serving.card import Card, as_card_fault, describe_card, parse_card, read_config
 from momkd.serving.embedding_range import EmbeddingRange, fit_embedding_range
 from momkd.serving.weights import pack_weights, require_match, unpack_weights
-from momkd.storage import canonical_json, digest_bytes, sync_folder, write_bytes, write_text
+from momkd.storage import canonical_json, digest_bytes, write_folder
 from momkd.types import Bag, Dims, Output, Prediction
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "EnsemblePrediction",
     "Predictor",
     "fit_embedding_range",
+    "from_pretrained",
     "load_predictor",
     "save_predictor",
 ]
@@ -219,26 +221,12 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
     """
     weights = pack_weights(predictor.model)
     card = predictor.card.model_copy(update={"weights_sha256": digest_bytes(weights)})
-    new = folder.with_name(f".{folder.name}.new")
-    old = folder.with_name(f".{folder.name}.old")
-    try:
-        for left_over in (new, old):
-            if left_over.exists():
-                shutil.rmtree(left_over)
-        write_bytes(new / "model.safetensors", weights)
-        write_text(new / "config.json", canonical_json(card.model_dump(mode="json")))
-        write_text(new / "README.md", describe_card(card))
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-        sync_folder(folder.parent)
-        if old.exists():
-            shutil.rmtree(old)
-    except OSError as error:
-        what = f"cannot be written: {error.strerror or error}"
-        raise MachineError.of(
-            "X10", str(folder), what, "free space or choose another -o"
-        ) from error
+    files = {
+        "model.safetensors": weights,
+        "config.json": canonical_json(card.model_dump(mode="json")).encode(),
+        "README.md": describe_card(card).encode(),
+    }
+    write_folder(folder, files)
 
 
 def load_predictor(folder: Path | str) -> Predictor:
@@ -252,28 +240,58 @@ def load_predictor(folder: Path | str) -> Predictor:
     IntegrityError
         C13 weights that are not those the card was written with.
     """
-    card = read_card(Path(folder) / "config.json")
-    path = Path(folder) / "model.safetensors"
-    tensors = unpack_weights(_read_weights(path, card), str(path))
+    config, path = Path(folder) / "config.json", Path(folder) / "model.safetensors"
+    facts = read_config(config)
+    if is_bundle(facts):
+        what = f"holds {len(facts['members'])} members, wanted one predictor"
+        raise ModelError.of("C08", str(config), what, "momkd.from_pretrained reads it")
+    card = parse_card(facts, str(config))
+    content = _read_weights(path, card.weights_sha256)
+    return _assemble(card, unpack_weights(content, str(path)), path)
+
+
+def from_pretrained(folder: Path | str) -> Ensemble:
+    """Read what ``momkd export --to hub`` wrote, or any predictor's folder, as an ensemble.
+
+    Nothing in it is executed. It is a folder on this machine: what lies on the Hub is fetched
+    first (``hf download NAME --local-dir FOLDER``).
+
+    Raises
+    ------
+    ModelError, IntegrityError
+        As :func:`load_predictor`; P11 members that do not belong together.
+    """
+    config, path = Path(folder) / "config.json", Path(folder) / "model.safetensors"
+    content = read_config(config)
+    if not is_bundle(content):
+        return Ensemble([load_predictor(folder)])
+    bundle = parse_bundle(content, str(config))
+    tensors = unpack_weights(_read_weights(path, bundle.weights_sha256), str(path))
+    parts = part_tensors(tensors, len(bundle.members), str(path))
+    pairs = zip(bundle.members, parts, strict=True)
+    return Ensemble([_assemble(card, part, path) for card, part in pairs])
+
+
+def _assemble(card: Card, tensors: dict[str, Tensor], path: Path) -> Predictor:
     # shapes are compared on a skeleton without memory: a card that asks for much costs nothing
     with torch.device("meta"):
-        skeleton = _build(card, Path(folder))
+        skeleton = _build(card, path.parent)
     require_match(tensors, dict(skeleton.state_dict()), str(path))
     with torch.random.fork_rng(devices=[]):
-        model = _build(card, Path(folder))
+        model = _build(card, path.parent)
     model.load_state_dict(tensors, strict=True)
     return Predictor(model.requires_grad_(False), card)
 
 
-def _read_weights(path: Path, card: Card) -> bytes:
+def _read_weights(path: Path, expected: str | None) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
         what = f"cannot be read: {error.strerror or error}"
         raise ModelError.of("C05", str(path), what, "fetch or train the predictor again") from None
     got = digest_bytes(content)
-    if got != card.weights_sha256:
-        wanted = "none" if card.weights_sha256 is None else f"{card.weights_sha256[:12]}..."
+    if got != expected:
+        wanted = "none" if expected is None else f"{expected[:12]}..."
         what = f"changed or damaged: SHA-256 is {got[:12]}... ({len(content)} bytes), the card says"
         remedy = "fetch or train the predictor again"
         raise IntegrityError.of("C13", str(path), f"{what} {wanted}", remedy)

@@ -5,10 +5,11 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -97,6 +98,45 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically, in canonical form."""
     write_text(path, canonical_json(content))
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder of files beside its place and rename it there; an older one is replaced.
+
+    A process killed between the two renames leaves no folder rather than a mixed one; one writer at
+    a time.
+
+    Parameters
+    ----------
+    folder
+        What stood there is deleted.
+    files
+        Path inside the folder -> content.
+
+    Raises
+    ------
+    MachineError
+        X10 the disk or the permissions do not allow it.
+    """
+    new = folder.with_name(f".{folder.name}.new")
+    old = folder.with_name(f".{folder.name}.old")
+    try:
+        for left_over in (new, old):
+            if left_over.exists():
+                shutil.rmtree(left_over)
+        for name, content in files.items():
+            write_bytes(new / name, content)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        sync_folder(folder.parent)
+        if old.exists():
+            shutil.rmtree(old)
+    except OSError as error:
+        what = f"cannot be written: {error.strerror or error}"
+        raise MachineError.of(
+            "X10", str(folder), what, "free space or choose another -o"
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,7 +12,6 @@ import yaml
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from momkd import predictor as predictor_module
 from momkd.config import Options
 from momkd.errors import IntegrityError, MachineError, ModelError, MomkdError
 from momkd.models import table
@@ -325,10 +324,10 @@ def test_an_older_folder_is_replaced_whole(saved: Path) -> None:
 def test_a_failed_write_keeps_the_old_one(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {p.name: p.read_bytes() for p in saved.iterdir()}
 
-    def full(path: Path, content: str) -> None:
+    def full(path: Path, content: bytes) -> None:
         raise MachineError.of("X10", str(path), "no space left on device")
 
-    monkeypatch.setattr(predictor_module, "write_text", full)
+    monkeypatch.setattr("momkd.storage.write_bytes", full)
     with refused("X10", MachineError):
         save_predictor(make_predictor(seed=1), saved)
     assert {p.name: p.read_bytes() for p in saved.iterdir()} == before

@@ -1,14 +1,56 @@
-"""Verbs that write what other tools read."""
+"""``momkd export``: a model, a run's predictions or a cohort in the form that others read."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from momkd.cli.application import Config, MaxSkip, Set, app, with_problems
 
-export = typer.Typer(help="Write tables that other tools read.", no_args_is_help=True)
+
+class ModelOrVerb(TyperGroup):
+    """``momkd export RUN ...`` is ``momkd export model RUN ...``."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Take what is no verb for the run or model that is to be exported."""
+        if args and args[0] not in self.commands:
+            args = ["model", *args]
+        return super().resolve_command(ctx, args)
+
+
+export = typer.Typer(
+    cls=ModelOrVerb,
+    help="Write a model, a run's predictions or a cohort in the form that others read: "
+    "momkd export RUN --to hub|onnx|stamp-csv|clam-csv -o OUT",
+    no_args_is_help=True,
+    context_settings={"ignore_unknown_options": True},
+)
 app.add_typer(export, name="export")
+
+
+@export.command()
+def model(
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_MODEL", help="Run, predictor, or exported folder.")
+    ],
+    to: Annotated[str, typer.Option("--to", help="hub, onnx, stamp-csv or clam-csv.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder; of onnx a file.")],
+    only: Annotated[str | None, typer.Option(help="One model of the run.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what an earlier export wrote.")
+    ] = False,
+) -> None:
+    """Write a trained model for the Hub or as an ONNX graph, or a run's predictions as tables.
+
+    The word "model" may be left out: momkd export RUN --to hub -o DIR.
+    """
+    from momkd.workflows.export_model import export_model
+
+    done = export_model(source, output, to=to, only=only, force=force)
+    for note in done.notes:
+        typer.echo(note)
+    typer.echo(f"wrote {done.path}: {done.what}")
 
 
 @export.command()

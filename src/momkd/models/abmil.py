@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -85,6 +85,12 @@ class ABMIL(BagClassifier):
         self, bags: Sequence[Bag]
     ) -> tuple[Float[Tensor, " n_tiles"], Float[Tensor, "n_slides dim"]]:
         x, segments = pack([bag.embeddings for bag in bags], self.head.weight.dtype)
+        return self.pool(x, segments, len(bags))
+
+    def pool(
+        self, x: Float[Tensor, "n_tiles dim_in"], segments: Int64[Tensor, " n_tiles"], n: int
+    ) -> tuple[Float[Tensor, " n_tiles"], Float[Tensor, "n_slides dim"]]:
+        """Give the attention of packed tiles, and the vectors of their ``n`` slides."""
         tiles = self.encoder(x)
-        attention = segment_softmax(self.attention(tiles), segments, len(bags))
-        return attention, segment_sum(attention[:, None] * tiles, segments, len(bags))
+        attention = segment_softmax(self.attention(tiles), segments, n)
+        return attention, segment_sum(attention[:, None] * tiles, segments, n)

@@ -103,20 +103,7 @@ class DSMIL(BagClassifier):
 
     def forward_packed(self, bags: Sequence[Bag]) -> list[Output]:
         """Score several slides."""
-        outputs = []
-        for reading in self.read(bags):
-            positive = reading.bag[-1]
-            if self.options.score == "mean":
-                both = torch.sigmoid(torch.stack([positive, reading.critical[-1]]).float())
-                positive = torch.logit(both.mean(), eps=1e-7).to(positive)
-            outputs.append(
-                Output(
-                    logits=torch.stack([torch.zeros_like(positive), positive]),
-                    attention=reading.attention[:, -1],
-                    embedding=reading.embedding[-1],
-                )
-            )
-        return outputs
+        return [self.answer(reading) for reading in self.read(bags)]
 
     def losses(self, batch: Sequence[Sample]) -> Losses:
         """Give half the binary cross-entropy of either stream: ``bag`` and ``instance``."""
@@ -143,9 +130,25 @@ class DSMIL(BagClassifier):
         x, _ = pack([bag.embeddings for bag in bags], self.instance_head.weight.dtype)
         packed = [torch.split(t, sizes) for t in (self.instance_head(x), self.query(x))]
         values = torch.split(self.value(x), sizes)
-        return [self._read_one(*row) for row in zip(*packed, values, strict=True)]
+        return [self._join(*row) for row in zip(*packed, values, strict=True)]
 
-    def _read_one(
+    def read_tiles(self, x: Float[Tensor, "n_tiles dim_in"]) -> Reading:
+        """Run both streams on the tiles of one slide."""
+        return self._join(self.instance_head(x), self.query(x), self.value(x))
+
+    def answer(self, reading: Reading) -> Output:
+        """Score a slide by what was read of it."""
+        positive = reading.bag[-1]
+        if self.options.score == "mean":
+            both = torch.sigmoid(torch.stack([positive, reading.critical[-1]]).float())
+            positive = torch.logit(both.mean(), eps=1e-7).to(positive)
+        return Output(
+            logits=torch.stack([torch.zeros_like(positive), positive]),
+            attention=reading.attention[:, -1],
+            embedding=reading.embedding[-1],
+        )
+
+    def _join(
         self,
         instances: Float[Tensor, "n_tiles n_labels"],
         queries: Float[Tensor, "n_tiles dim_query"],

@@ -20,6 +20,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy, mse_loss
 from momkd import config
 from momkd.errors import ConfigError
 from momkd.models.base import BagClassifier
+from momkd.nn.nearest_scores import lowest_kept
 from momkd.nn.pooling import GatedAttention
 from momkd.nn.token_attention import GatedFeedForward, TokenAttention
 from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
@@ -292,11 +293,12 @@ class GHANet(BagClassifier):
             groups.setdefault(len(bag), []).append(place)
         dtype = self.head.weight.dtype
         return [
-            (places, self._read(torch.stack([bags[p].embeddings.to(dtype) for p in places])))
+            (places, self.read_tiles(torch.stack([bags[p].embeddings.to(dtype) for p in places])))
             for places in groups.values()
         ]
 
-    def _read(self, tiles: Float[Tensor, "b n_tiles dim_in"]) -> Reading:
+    def read_tiles(self, tiles: Float[Tensor, "b n_tiles dim_in"]) -> Reading:
+        """Read slides of equally many tiles."""
         b, n = tiles.shape[:2]
         tokens, scores = self.genomic(tiles)
         encoded = self.encoder(tiles)
@@ -316,8 +318,7 @@ class GHANet(BagClassifier):
     def _genomic_weights(
         self, scores: Float[Tensor, "b n_groups n_tiles"]
     ) -> Float[Tensor, "b n_groups n_tiles"]:
-        n_kept = max(1, int(self.options.attended * scores.shape[2]))
-        lowest = scores.topk(n_kept, dim=2).values[..., -1:]
+        lowest = lowest_kept(scores, self.options.attended)
         return torch.softmax(torch.where(scores >= lowest, scores, _OFF), dim=2)
 
 

@@ -62,9 +62,13 @@ class MeanLogistic(BagClassifier):
 
     def forward(self, bag: Bag) -> Output:
         """Score one slide."""
-        mean = self._mean(bag)
+        mean = bag.embeddings.to(self.weight.dtype).mean(dim=0)
         uniform = mean.new_full((len(bag),), 1 / len(bag))
-        return Output(logits=self._logits(mean), attention=uniform, embedding=mean)
+        return Output(logits=self.logits(mean), attention=uniform, embedding=mean)
+
+    def logits(self, mean: Float[Tensor, " dim_in"]) -> Float[Tensor, " n_classes"]:
+        """Score a mean embedding."""
+        return self.weight @ ((mean - self.centre) / self.scale) + self.bias
 
     def losses(self, batch: Sequence[Sample]) -> Losses:
         """Give the cross-entropy ``ce``, to be watched: it has no gradient."""
@@ -100,9 +104,3 @@ class MeanLogistic(BagClassifier):
         with torch.no_grad():
             for name, value in zip(("centre", "scale", "weight", "bias"), found, strict=True):
                 getattr(self, name).copy_(torch.from_numpy(value))
-
-    def _mean(self, bag: Bag) -> Float[Tensor, " dim_in"]:
-        return bag.embeddings.to(self.weight.dtype).mean(dim=0)
-
-    def _logits(self, mean: Float[Tensor, " dim_in"]) -> Float[Tensor, " n_classes"]:
-        return self.weight @ ((mean - self.centre) / self.scale) + self.bias

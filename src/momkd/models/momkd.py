@@ -19,7 +19,7 @@ from momkd.nn.alignment import class_margin, margin_alignment
 from momkd.nn.assignment import Assignment, SharedAssignments, nearest_slots
 from momkd.nn.graph_attention import KernelChoice, TileGraph, pack_neighbours
 from momkd.nn.memory import ClassMemory, SlotUsage, orthogonality
-from momkd.nn.memory_reading import Question, Reading
+from momkd.nn.memory_reading import Question, Reading, attend
 from momkd.nn.slide_reading import read_slides
 from momkd.nn.towers import GraphEncoder, RNATower
 from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
@@ -227,6 +227,33 @@ class MoMKD(BagClassifier):
         )
         projection, temperature = self.tile_projection, self._temperature()
         return read_slides(self.encoder, projection, x, graph, temperature, question)
+
+    def read_packed(
+        self, x: Tensor, lists: Tensor, segments: Tensor, n_slides: int, slots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Give logits of slides and attention of tiles, on tensors alone and step by step.
+
+        Parameters
+        ----------
+        x
+            (n_tiles, dim_in) embeddings.
+        lists
+            As of :func:`momkd.nn.graph_attention.listening_lists`.
+        segments, n_slides
+            The slide of each tile, and how many slides there are.
+        slots
+            The memory as unit vectors.
+        """
+        projection = self.tile_projection
+        _, attention, slides = attend(
+            self.encoder(x, lists),
+            (projection.weight, projection.bias),
+            self._temperature(),
+            slots.detach(),
+            segments,
+            n_slides,
+        )
+        return self.head(slides), attention
 
     def _pack(self, bags: Sequence[Bag]) -> tuple[Tensor, TileGraph]:
         """Join bags: embeddings as they are stored, and who hears whom."""

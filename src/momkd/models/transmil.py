@@ -154,7 +154,14 @@ class TransMIL(BagClassifier):
         encoded = [self.encoder(bag.embeddings.to(dtype)) for bag in bags]
         # filled up with the first tiles once more
         squares = torch.stack([torch.cat([h, h[: side**2 - len(h)]]) for h in encoded])
-        tokens = torch.cat([self.class_token.expand(len(bags), 1, -1).to(squares), squares], dim=1)
+        return self.read_squares(squares, side)
+
+    def read_squares(
+        self, squares: Float[Tensor, "b n_square dim"], side: int | torch.SymInt
+    ) -> Reading:
+        """Read encoded tiles that fill squares of one side, row by row."""
+        class_tokens = self.class_token.expand(squares.shape[0], 1, -1).to(squares)
+        tokens = torch.cat([class_tokens, squares], dim=1)
         tokens, _ = self.block_1(tokens)
         tokens, row = self.block_2(self.positions(tokens, side))
         slides = self.norm(tokens[:, 0])
@@ -168,6 +175,11 @@ def _to_tiles(row: Float[Tensor, " n_square"], n_tiles: int) -> Float[Tensor, " 
     tiles = positive[:n_tiles].clone()
     repeated = positive[n_tiles:]
     tiles[: len(repeated)] += repeated
-    total = tiles.sum()
-    uniform = torch.full_like(tiles, 1 / n_tiles)
-    return torch.where(total > 0, tiles / total.clamp(min=torch.finfo(wide).tiny), uniform)
+    return as_distribution(tiles)
+
+
+def as_distribution(weights: Float[Tensor, " n_tiles"]) -> Float[Tensor, " n_tiles"]:
+    """Scale weights to a sum of 1; uniform where none is positive."""
+    ones, total = torch.ones_like(weights), weights.sum()
+    scaled = weights / total.clamp(min=torch.finfo(weights.dtype).tiny)
+    return torch.where(total > 0, scaled, ones / ones.sum())

@@ -4,8 +4,9 @@ Li et al., CVPR 2024, arXiv 2403.07719, in the form of its published code. Coord
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn.functional import cross_entropy, leaky_relu
 from momkd import config
 from momkd.models.base import BagClassifier
 from momkd.nn.nearest_scores import top_scores
-from momkd.nn.pooling import pack, segment_mean, segment_softmax, segment_sum
+from momkd.nn.pooling import count_places, pack, segment_mean, segment_softmax, segment_sum
 from momkd.types import Bag, Dims, Losses, Output, Sample
 
 
@@ -106,12 +107,24 @@ class WiKG(BagClassifier):
 
     def _read(self, bags: Sequence[Bag]) -> Reading:
         x, segments = pack([bag.embeddings for bag in bags], self.head.weight.dtype)
+        sizes = [len(bag) for bag in bags]
+        choose = partial(top_scores, sizes=sizes, k=self.options.n_neighbours)
+        return self.read_packed(x, segments, len(bags), choose)
+
+    def read_packed(
+        self,
+        x: Float[Tensor, "n_tiles dim_in"],
+        segments: Int64[Tensor, " n_tiles"],
+        n_slides: int,
+        choose: Callable[[Tensor, Tensor], Int64[Tensor, "n_tiles k"]],
+    ) -> Reading:
+        """Read packed tiles; ``choose`` gives each head its tails, as :func:`top_scores` does."""
         tiles = self.encoder(x)
-        tiles = (tiles + segment_mean(tiles, segments, len(bags)).index_select(0, segments)) / 2
+        tiles = (tiles + segment_mean(tiles, segments, n_slides).index_select(0, segments)) / 2
         heads, tails = self.head_map(tiles), self.tail_map(tiles)
-        heard = self._hear(heads, tails, [len(bag) for bag in bags])
+        heard = self._hear(heads, tails, choose(heads, tails))
         nodes = self.dropout(self._aggregate(heads, heard))
-        attention, pooled = self._pool(nodes, segments, len(bags))
+        attention, pooled = self._pool(nodes, segments, n_slides)
         slides = self.norm(pooled)
         return Reading(attention=attention, slides=slides, logits=self.head(slides))
 
@@ -119,10 +132,9 @@ class WiKG(BagClassifier):
         self,
         heads: Float[Tensor, "n_tiles dim"],
         tails: Float[Tensor, "n_tiles dim"],
-        sizes: list[int],
+        chosen: Int64[Tensor, "n_tiles k"],
     ) -> Float[Tensor, "n_tiles dim"]:
         """Give each head the mean of its tails, weighed through the gated edges (eq. 3-6)."""
-        chosen = top_scores(heads, tails, sizes, self.options.n_neighbours)
         absent = chosen < 0
         near = tails[chosen.clamp(min=0)]
         own = heads[:, None]
@@ -158,12 +170,15 @@ class WiKG(BagClassifier):
             attention = segment_softmax(self.readout(nodes).squeeze(1), segments, n_slides)
             return attention, segment_sum(attention[:, None] * nodes, segments, n_slides)
         if self.options.readout == "mean":
-            share = 1 / torch.bincount(segments, minlength=n_slides).to(nodes.dtype)
+            ones = torch.ones_like(nodes[:, :1], dtype=torch.float32)
+            share = (1 / segment_sum(ones, segments, n_slides)[:, 0]).to(nodes.dtype)
             return share[segments], segment_mean(nodes, segments, n_slides)
-        parts = torch.split(nodes, torch.bincount(segments, minlength=n_slides).tolist())
+        parts = [nodes]
+        if n_slides > 1:
+            parts = list(torch.split(nodes, torch.bincount(segments).tolist()))
         peaks = [part.max(dim=0) for part in parts]
         wins = [
-            torch.bincount(peak.indices, minlength=len(part)).to(nodes.dtype) / nodes.shape[1]
+            count_places(peak.indices, part).to(nodes.dtype) / nodes.shape[1]
             for part, peak in zip(parts, peaks, strict=True)
         ]
         return torch.cat(wins), torch.stack([peak.values for peak in peaks])

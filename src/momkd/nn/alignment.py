@@ -40,4 +40,4 @@ def class_evidence(
 
 
 def _products(points: Tensor, slots: Tensor) -> Tensor:
-    return (points @ slots.flatten(0, 1).T).view(len(points), *slots.shape[:2])
+    return (points @ slots.flatten(0, 1).T).view(points.shape[0], *slots.shape[:2])

@@ -62,6 +62,20 @@ class Reading:
     nearest: Int64[Tensor, " n_tiles"] | None
 
 
+def attend(
+    tiles: Float[Tensor, "n_tiles dim"],
+    projection: tuple[Tensor, Tensor],
+    temperature: Tensor | float,
+    slots: Tensor,
+    segments: Int64[Tensor, " n_tiles"],
+    n_slides: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Project encoded tiles (weight, bias), attend by evidence, pool: points, attention, slides."""
+    points = normalize(torch.nn.functional.linear(tiles, *projection), dim=1)
+    attention = segment_softmax(class_evidence(points, slots) / temperature, segments, n_slides)
+    return points, attention, segment_sum(attention[:, None] * tiles, segments, n_slides)
+
+
 def read_plainly(
     tiles: Float[Tensor, "n_tiles dim"],
     weight: Tensor,
@@ -73,10 +87,9 @@ def read_plainly(
     sizes = torch.tensor(question.sizes, device=tiles.device)
     n_slides = len(question.sizes)
     segments = torch.repeat_interleave(sizes, output_size=len(tiles))
-    points = normalize(torch.nn.functional.linear(tiles, weight, bias), dim=1)
-    evidence = class_evidence(points, question.slots)
-    attention = segment_softmax(evidence / temperature, segments, n_slides)
-    slides = segment_sum(attention[:, None] * tiles, segments, n_slides)
+    points, attention, slides = attend(
+        tiles, (weight, bias), temperature, question.slots, segments, n_slides
+    )
     pulls = nearest = None
     if question.labels is not None:
         labels = torch.tensor(question.labels, device=tiles.device).index_select(0, segments)

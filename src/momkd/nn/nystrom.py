@@ -70,6 +70,8 @@ class NystromAttention(nn.Module):
 
         These weights may be negative: a pseudo-inverse stands among their factors.
         """
+        if torch.compiler.is_exporting():
+            return self._attend_unfolded(tokens)
         n_tokens = tokens.shape[1]
         n_filled = -n_tokens % self.n_landmarks
         per_landmark = (n_tokens + n_filled) // self.n_landmarks
@@ -94,6 +96,35 @@ class NystromAttention(nn.Module):
             first = to_marks[:, :, -n_tokens : to_marks.shape[2] - n_tokens + 1].to(v.dtype)
             row = (first @ inverse @ from_marks).squeeze(2).mean(dim=1)
         return out[:, :n_tokens], row[:, -n_tokens:]
+
+    def _attend_unfolded(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Attend with the filling among the tokens, for graphs that are exported: no branch on n.
+
+        Landmarks that are alike are not folded into one, and the iteration, which amplifies what
+        rounding makes of them, runs in float64.
+        """
+        n_tokens = tokens.shape[1]
+        per_landmark = (n_tokens + self.n_landmarks - 1) // self.n_landmarks
+        n_filled = per_landmark * self.n_landmarks - n_tokens
+        q, k, v = (
+            pad(self._split(part), (0, 0, n_filled, 0))
+            for part in self.to_qkv(tokens).chunk(3, dim=2)
+        )
+        q = q * self.scale
+        parted = (1, self.n_heads, self.n_landmarks, per_landmark, v.shape[3])
+        q_marks, k_marks = (t.reshape(parted).mean(dim=3) for t in (q, k))
+        among = torch.softmax(q_marks @ k_marks.transpose(2, 3), dim=-1)
+        inverse = pseudo_inverse(among.double(), 0, self.n_iterations).to(v.dtype)
+        to_marks = torch.softmax(q @ k_marks.transpose(2, 3), dim=-1)
+        from_marks = torch.softmax(q_marks @ k.transpose(2, 3), dim=-1)
+        mixed = to_marks @ (inverse @ (from_marks @ v)) + self.convolution(v)
+        out: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
+        tokens_of = torch.arange(n_tokens, device=out.device) + n_filled
+        first = to_marks.index_select(2, tokens_of[:1])
+        row = (first @ inverse @ from_marks).squeeze(2).mean(dim=1).index_select(1, tokens_of)
+        if self.rows == "first":
+            tokens_of = tokens_of - n_filled
+        return out.index_select(1, tokens_of), row
 
     def _split(self, x: Float[Tensor, "b n inner"]) -> Float[Tensor, "b n_heads n dim_head"]:
         return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
@@ -181,7 +212,7 @@ class PPEG(nn.Module):
         )
 
     def forward(
-        self, tokens: Float[Tensor, "b n_tokens dim"], side: int
+        self, tokens: Float[Tensor, "b n_tokens dim"], side: int | torch.SymInt
     ) -> Float[Tensor, "b n_tokens dim"]:
         """Lay out by rows all tokens but the first, which passes unchanged."""
         square = tokens[:, 1:].transpose(1, 2).reshape(len(tokens), -1, side, side)

@@ -15,9 +15,16 @@ def pack(
 ) -> tuple[Float[Tensor, "n_tiles dim"], Int64[Tensor, " n_tiles"]]:
     """Concatenate the tiles of slides; give them with the slide that each belongs to."""
     parts = [slide.to(dtype) for slide in slides]
-    tiles = parts[0] if len(parts) == 1 else torch.cat(parts)
+    if len(parts) == 1:
+        return parts[0], one_segment(parts[0])
+    tiles = torch.cat(parts)
     sizes = torch.tensor([len(part) for part in parts], device=tiles.device)
     return tiles, torch.repeat_interleave(sizes, output_size=len(tiles))
+
+
+def one_segment(tiles: Float[Tensor, "n_tiles dim"]) -> Int64[Tensor, " n_tiles"]:
+    """Say of each tile that it is of the one slide there is."""
+    return torch.zeros_like(tiles[:, 0], dtype=torch.int64)
 
 
 def segment_softmax(
@@ -50,8 +57,18 @@ def segment_mean(
     values: Float[Tensor, "n_tiles dim"], segments: Int64[Tensor, " n_tiles"], n_segments: int
 ) -> Float[Tensor, "n_segments dim"]:
     """Mean of the rows of each segment."""
+    if n_segments == 1:
+        return segment_sum(values, segments, 1) / values.shape[0]
     sizes = torch.bincount(segments, minlength=n_segments)
     return segment_sum(values, segments, n_segments) / sizes[:, None]
+
+
+def count_places(
+    places: Int64[Tensor, " n"], tiles: Float[Tensor, "n_tiles _"]
+) -> Float[Tensor, " n_tiles"]:
+    """Count how often each tile is named, as float32."""
+    counts = torch.zeros_like(tiles[:, 0], dtype=torch.float32)
+    return counts.index_add(0, places, torch.ones_like(places, dtype=torch.float32))
 
 
 class GatedAttention(nn.Module):

@@ -1,6 +1,7 @@
 """What a predictor says of itself: how to build it, what it may be given, where it comes from."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from momkd.config import Options, parse_options
 from momkd.errors import ConfigError, ModelError, Problem
 from momkd.evaluation.calibration import Calibration
 from momkd.serving.embedding_range import EmbeddingRange
+from momkd.serving.licence import inherited_licence
 
 FORMAT_VERSION = 1
 
@@ -139,13 +141,13 @@ class Card(Options):
         }
 
 
-def read_card(path: Path) -> Card:
-    """Read ``config.json`` of a predictor.
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a ``config.json`` of this format version, whatever else is in it.
 
     Raises
     ------
     ModelError
-        C05 absent or damaged, C08 keys missing, unknown or unfit, C12 another format version.
+        C05 absent or damaged, C12 another format version.
     """
     remedy = "give the folder that momkd train or crossval wrote"
     try:
@@ -162,8 +164,19 @@ def read_card(path: Path) -> Card:
         newer = isinstance(version, int) and version > FORMAT_VERSION
         remedy = "install a newer momkd" if newer else "train it again, or use the momkd it is from"
         raise ModelError.of("C12", str(path), what, remedy)
+    return content
+
+
+def parse_card(content: dict[str, Any], where: str) -> Card:
+    """Make a card of what ``config.json`` holds.
+
+    Raises
+    ------
+    ModelError
+        C08 keys missing, unknown or unfit.
+    """
     try:
-        return parse_options(Card, content, str(path))
+        return parse_options(Card, content, where)
     except ConfigError as error:
         raise ModelError(*(as_card_fault(p) for p in error.problems)) from None
 
@@ -173,19 +186,15 @@ def as_card_fault(problem: Problem) -> Problem:
     return Problem(code="C08", where=problem.where, what=problem.what, remedy=problem.remedy)
 
 
-def inherited_licence(encoder: str | None) -> str:
-    """Give the licence tag that an encoder hands down; ``other`` where we do not know it.
-
-    The cards of UNI and CONCH count models trained on their outputs as derivatives.
-    """
-    name = (encoder or "").casefold()
-    return "cc-by-nc-nd-4.0" if name.startswith(("uni", "conch", "titan")) else "other"
+def licence_of(card: Card) -> str:
+    """Give the licence tag of a predictor: its own, or its encoder's."""
+    return card.licence or inherited_licence(card.encoder)
 
 
 def describe_card(card: Card) -> str:
     """Write the model card (``README.md``) in the Hub's form."""
     front = {
-        "license": card.licence or inherited_licence(card.encoder),
+        "license": licence_of(card),
         "library_name": "momkd",
         "pipeline_tag": "image-classification",
         "tags": ["computational-pathology", "multiple-instance-learning", card.model],
@@ -196,20 +205,20 @@ def describe_card(card: Card) -> str:
         "predicts": f"{card.task}: {' / '.join(card.class_names)}",
         "input": f"tile embeddings of one slide, width {card.dims.dim_in}",
         "encoder": encoder,
-        "tile": _tile(card),
+        "tile": describe_tile(card),
         "tile graph": f"{card.neighbours} nearest neighbours",
         "threshold": f"{card.threshold:.4f} ({card.threshold_rule})",
         "calibration": f"temperature {card.temperature:.4f}, offset {card.offset:+.4f}",
         "made by": f"momkd {card.momkd_version}",
     } | {key: str(value) for key, value in sorted(card.provenance.items()) if value is not None}
-    rows = [f"| {_plain(key)} | {_plain(value)} |" for key, value in facts.items()]
+    rows = [f"| {plain(key)} | {plain(value)} |" for key, value in facts.items()]
     return "\n".join(
         [
             "---",
             yaml.safe_dump(front, sort_keys=False).rstrip(),
             "---",
             "",
-            f"# {_plain(card.task)} from slides",
+            f"# {plain(card.task)} from slides",
             "",
             "Predicts a biomarker from the tile embeddings of one slide. RNA was used, if at all,",
             "to teach; none is needed or read to predict.",
@@ -225,26 +234,31 @@ def describe_card(card: Card) -> str:
             "",
             "## Limits",
             "",
-            _plain(card.limits),
-            *(f"\n{_plain(note)}." for note in card.target_notes),
+            plain(card.limits),
+            *(f"\n{plain(note)}." for note in card.target_notes),
             "",
             "## Licence",
             "",
-            f"It was trained on embeddings of the encoder {_plain(encoder)} and can be no freer",
+            f"It was trained on embeddings of the encoder {plain(encoder)} and can be no freer",
             "than that encoder's terms; check them before you pass it on.",
             "",
         ]
     )
 
 
-def _tile(card: Card) -> str:
+def describe_tile(card: Card) -> str:
+    """Say how wide the tiles were and at what scale."""
     side = "unknown side" if card.tile_px is None else f"{card.tile_px} px"
     scale = [] if card.mpp is None else [f"{card.mpp:g} um/px"]
     scale += [] if card.magnification is None else [f"{card.magnification:g}x"]
     return f"{side} at {', '.join(scale) or 'unknown resolution'}"
 
 
-def _plain(text: str) -> str:
-    """Keep what a table cell of Markdown can hold: one line, no markup of its own."""
+def plain(text: str) -> str:
+    """Keep what a table cell of Markdown can hold: one line, no markup of its own.
+
+    An underline inside a word is no markup and stays as it is.
+    """
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return "".join("\\" + c if c in "\\`*[]<>|#" else c for c in line)
+    line = "".join("\\" + c if c in "\\`*[]<>|#~&$" else c for c in line)
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", line)

@@ -21,8 +21,23 @@ def pack_weights(model: BagClassifier) -> bytes:
     ModelError
         C11 a weight is not finite.
     """
-    tensors = {k: t.detach().cpu().contiguous().clone() for k, t in model.serving_state()}
-    _require_finite(tensors, f"model {type(model).__name__}")
+    return pack_tensors(serving_tensors(model), f"model {type(model).__name__}")
+
+
+def serving_tensors(model: BagClassifier) -> dict[str, Tensor]:
+    """Give the tensors that prediction needs, each with memory of its own."""
+    return {k: t.detach().cpu().contiguous().clone() for k, t in model.serving_state()}
+
+
+def pack_tensors(tensors: dict[str, Tensor], where: str) -> bytes:
+    """Give tensors as safetensors bytes; equal tensors, equal bytes.
+
+    Raises
+    ------
+    ModelError
+        C11 a value is not finite.
+    """
+    _require_finite(tensors, where)
     return save(tensors, metadata={"format": "pt"})
 
 

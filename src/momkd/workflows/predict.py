@@ -16,7 +16,7 @@ from momkd.data.barcodes import case_of
 from momkd.data.features import examine_files, find_feature_files, read_bag
 from momkd.data.layouts.material import ReadRules
 from momkd.errors import DataError, IntegrityError, ModelError, Problem, TooManyDroppedError
-from momkd.predictor import Ensemble, EnsemblePrediction, load_predictor
+from momkd.predictor import Ensemble, EnsemblePrediction, from_pretrained, load_predictor
 from momkd.storage import write_atomically, write_text
 from momkd.types import SlideFile
 from momkd.workflows.console import count_files, say
@@ -194,7 +194,7 @@ def tell_predictions(table: pd.DataFrame, shown: int = 10) -> list[str]:
 
 
 def load_ensembles(model: Path, only: str | None = None) -> dict[str, Ensemble]:
-    """Load the predictors of a run, one ensemble a model, or a single predictor.
+    """Load the predictors of a run, one ensemble a model, or a predictor's or an exported folder.
 
     Raises
     ------
@@ -204,7 +204,7 @@ def load_ensembles(model: Path, only: str | None = None) -> dict[str, Ensemble]:
         P13 neither a run nor a predictor.
     """
     if (model / "config.json").exists():
-        return {"predictor": Ensemble([load_predictor(model)])}
+        return {"predictor": from_pretrained(model)}
     if (model / "predictor" / "config.json").exists():
         return {"predictor": Ensemble([load_predictor(model / "predictor")])}
     try:

@@ -121,12 +121,26 @@ def write_table(
     path: Path, header: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str = ","
 ) -> Path:
     """Write a table, whole or not at all."""
+    write_text(path, make_table(header, rows, delimiter))
+    return path
+
+
+def make_table(header: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str = ",") -> str:
+    """Set a table as text."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    write_text(path, text.getvalue())
-    return path
+    return text.getvalue()
+
+
+def as_text_cell(text: str) -> str:
+    """Put a quote before text that a spreadsheet would take for a formula (R02).
+
+    That is text which begins with ``= + - @``, also behind blanks, or with a tab or a return.
+    """
+    begins = text.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] in ("\t", "\r")
+    return f"'{text}" if text and begins else text
 
 
 def write_slide_rows(

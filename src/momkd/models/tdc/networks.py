@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from momkd.models.tdc.options import TDCOptions
@@ -54,11 +54,17 @@ class SlideNet(nn.Module):
 
     def forward(self, tiles: Float[Tensor, "n_tiles dim_in"], sizes: Sequence[int]) -> SlideReading:
         """Read slides whose tiles lie one after another, ``sizes`` tiles each."""
-        encoded = self.encoder(tiles)
         counts = torch.tensor(sizes, device=tiles.device)
         segments = torch.repeat_interleave(counts, output_size=len(tiles))
-        attention = segment_softmax(self.attention(encoded), segments, len(sizes))
-        slides = segment_sum(attention[:, None] * encoded, segments, len(sizes))
+        return self.read(tiles, segments, len(sizes))
+
+    def read(
+        self, tiles: Float[Tensor, "n_tiles dim_in"], segments: Int64[Tensor, " n_tiles"], n: int
+    ) -> SlideReading:
+        """Read ``n`` slides; ``segments`` says which of them a tile is of."""
+        encoded = self.encoder(tiles)
+        attention = segment_softmax(self.attention(encoded), segments, n)
+        slides = segment_sum(attention[:, None] * encoded, segments, n)
         features = torch.relu(self.norm(self.project(slides)))
         return SlideReading(features=features, logits=self.head(features), attention=attention)
 

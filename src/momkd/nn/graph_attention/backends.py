@@ -82,7 +82,11 @@ def choose_kernels(
 
 def compiles_for(choice: KernelChoice | None, *tensors: Tensor) -> bool:
     """Say whether these tensors go through compiled loops."""
-    if torch.is_autocast_enabled("cpu") or any(t.device.type != "cpu" for t in tensors):
+    if (
+        torch.compiler.is_exporting()
+        or torch.is_autocast_enabled("cpu")
+        or any(t.device.type != "cpu" for t in tensors)
+    ):
         return False
     if tensors[-1].dtype not in (torch.float32, torch.float64):
         return False

@@ -16,9 +16,9 @@ def hear_plainly(
 ) -> Float[Tensor, "n_rows dim"]:
     """Give what rows make of the sources they hear; ``kept`` multiplies the coefficients."""
     n_rows, n_heard = lists.shape
-    wide = (n_rows, n_heard, len(attention), -1)
+    wide = (n_rows, n_heard, *attention.shape)
     heard = source.index_select(0, lists.clamp(min=0).flatten()).view(wide)
-    mixed = heard + target.view(n_rows, 1, len(attention), -1)
+    mixed = heard + target.view(n_rows, 1, *attention.shape)
     mixed = nn.functional.leaky_relu(mixed, SLOPE)
     scores = torch.einsum("imhc,hc->imh", mixed, attention)
     scores = scores.masked_fill((lists < 0)[:, :, None], -torch.inf)

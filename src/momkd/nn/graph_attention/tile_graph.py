@@ -23,11 +23,13 @@ def listening_lists(
     direction
         ``own``: a tile hears the tiles it lists. ``listed_by``: it hears the tiles that list it.
     """
-    n_tiles = len(neighbours)
+    n_tiles = neighbours.shape[0]
     itself = torch.arange(n_tiles, device=neighbours.device)
     listed = neighbours.long()
     if direction == "own":
         return torch.cat([itself[:, None], listed], dim=1)
+    if torch.compiler.is_exporting():
+        return torch.cat([itself[:, None], _listeners_of(listed)], dim=1)
     hearer, place = torch.sort(listed.flatten(), stable=True)
     n_none = int((hearer < 0).sum())
     hearer, place = hearer[n_none:], place[n_none:]
@@ -38,6 +40,23 @@ def listening_lists(
     lists[:, 0] = itself
     lists[hearer, 1 + rank] = torch.div(place, max(listed.shape[1], 1), rounding_mode="floor")
     return lists
+
+
+def _listeners_of(listed: Int64[Tensor, "n_tiles k"]) -> Int64[Tensor, "n_tiles n_heard"]:
+    """Turn lists about, for graphs that are exported: one width comes from the data, no branch.
+
+    Row 0 takes in what is listed as -1 and is cut off at the end.
+    """
+    n_tiles, k = listed.shape
+    hearer, place = torch.sort(listed.flatten() + 1)  # order within a list is of no account
+    n_heard = hearer.new_zeros(n_tiles + 1).index_add(0, hearer, torch.ones_like(hearer))
+    first = torch.cumsum(n_heard, 0) - n_heard
+    rank = torch.arange(n_tiles * k, device=hearer.device) - first.index_select(0, hearer)
+    rank = torch.where(hearer > 0, rank, 0)
+    width: Any = n_heard[1:].max().clamp(min=1).item()  # a symbol while a graph is made
+    torch._check(width >= 1)  # type: ignore[no-untyped-call]
+    lists = hearer.new_full((n_tiles + 1, width), -1)
+    return lists.index_put((hearer, rank), torch.div(place, k, rounding_mode="floor"))[1:]
 
 
 def pack_neighbours(
@@ -77,7 +96,7 @@ class TileGraph:
         """Take listening lists for a graph; give a graph as it is."""
         if isinstance(graph, TileGraph):
             return graph
-        made = cls(graph.new_empty(len(graph), 0, dtype=torch.int32), "own")
+        made = cls(graph.new_empty(graph.shape[0], 0, dtype=torch.int32), "own")
         made.__dict__["lists"] = graph
         return made
 
