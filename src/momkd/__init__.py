@@ -22,6 +22,7 @@ _HOME = {
     "init": "momkd.workflows.init",
     "inspect": "momkd.workflows.inspect",
     "predict": "momkd.workflows.predict",
+    "report": "momkd.workflows.report",
     "train": "momkd.workflows.train",
 }
 
@@ -40,6 +41,7 @@ __all__ = [
     "inspect",
     "load_predictor",
     "predict",
+    "report",
     "train",
 ]
 
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from momkd.workflows.init import init
     from momkd.workflows.inspect import inspect
     from momkd.workflows.predict import predict
+    from momkd.workflows.report import report
     from momkd.workflows.train import train
 
 

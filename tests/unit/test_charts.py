@@ -16,7 +16,7 @@ from momkd.reporting.charts import (
     thin,
 )
 
-UNIT = Axis(label="share", low=0, high=1)
+UNIT = Axis(label="share", low=0.0, high=1.0)
 
 
 def points(svg: str, kind: str) -> list[tuple[str, float, float]]:
@@ -26,7 +26,7 @@ def points(svg: str, kind: str) -> list[tuple[str, float, float]]:
 
 
 def test_points_lie_where_the_axes_say() -> None:
-    line = Line(x=[0, 0.5, 1], y=[0, 1, 0.5], look=0)
+    line = Line(x=[0.0, 0.5, 1.0], y=[0.0, 1.0, 0.5], look=0)
     svg = draw_lines([line], x=UNIT, y=UNIT, alt="a", width=154, height=144)
     # 46 left and 8 right of the axis, 36 below and 8 above: 100 x 100 pixels of plane
     wanted = [("M", 46, 108), ("L", 96, 8), ("L", 146, 58)]
@@ -35,7 +35,7 @@ def test_points_lie_where_the_axes_say() -> None:
 
 def test_a_gap_is_a_gap() -> None:
     nan = float("nan")
-    line = Line(x=[0, 0.2, 0.4, 0.6, 0.8], y=[0, 1, nan, 1, float("inf")], look=1)
+    line = Line(x=[0.0, 0.2, 0.4, 0.6, 0.8], y=[0.0, 1.0, nan, 1.0, float("inf")], look=1)
     steps = points(draw_lines([line], x=UNIT, y=UNIT, alt="a"), "k1 d1 even")
     assert [kind for kind, *_ in steps] == ["M", "L", "M"]
     nothing = Line(x=[0.0], y=[nan], look=1, marked=True)
@@ -50,15 +50,16 @@ def test_looks_stay_apart() -> None:
 
 @pytest.mark.parametrize("n", [1, 2, MOST_POINTS, MOST_POINTS + 1, 5000])
 def test_long_curves_are_thinned_with_their_ends(n: int) -> None:
-    x = np.linspace(0, 1, n)
-    line = thin(Line(x=x, y=x**2, look=0, low=x, high=x))
+    x = np.linspace(0, 1, n).tolist()
+    line = thin(Line(x=x, y=[v**2 for v in x], look=0, low=x, high=x))
     assert len(line.x) == len(line.y) == len(line.low) == len(line.high) == min(n, MOST_POINTS)
     assert (line.x[0], line.x[-1]) == (x[0], x[-1])
     assert np.allclose(np.array(line.x) ** 2, line.y)
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(0, 1), (0.05, 0.5), (-3, 7), (0, 1e-6), (1e5, 3e5), (-0.02, 0.13)]
+    ("low", "high"),
+    [(0.0, 1.0), (0.05, 0.5), (-3.0, 7.0), (0.0, 1e-6), (1e5, 3e5), (-0.02, 0.13)],
 )
 def test_ticks_are_round_and_inside(low: float, high: float) -> None:
     ticks = Axis(label="", low=low, high=high).ticks()
@@ -89,8 +90,8 @@ def test_intervals_name_each_row_and_say_what_is_not_defined() -> None:
 
 
 def test_words_are_escaped_once() -> None:
-    axis = Axis(label="<b>&</b>", low=0, high=1)
-    svg = draw_lines([Line(x=[0], y=[0])], x=axis, y=axis, alt='"<i>" /home/a/b.csv')
+    axis = Axis(label="<b>&</b>", low=0.0, high=1.0)
+    svg = draw_lines([Line(x=[0.0], y=[0.0])], x=axis, y=axis, alt='"<i>" /home/a/b.csv')
     assert isinstance(svg, Markup)
     assert "<b>" not in svg
     assert "&lt;b&gt;&amp;&lt;/b&gt;" in svg

@@ -130,16 +130,14 @@ def draw_intervals(
     """
     height = 24 * len(rows) + 44
     frame = _Frame(
-        x=axis, y=Axis(label="", low=0, high=len(rows)), width=560, height=height, left=190
+        x=axis, y=Axis(label="", low=0.0, high=float(len(rows))), width=560, height=height, left=190
     )
     inside = [_axes(frame, has_y=False)]
     if mark is not None:
-        inside.append(_path(frame, [mark, mark], [0, len(rows)], "guide"))
+        inside.append(_path(frame, [mark, mark], [0.0, float(len(rows))], "guide"))
     for place, (name, value, low, high) in enumerate(rows):
         at = len(rows) - place - 0.5
-        across, up = (
-            frame.at(value, at) if math.isfinite(value) else (frame.left, frame.at(0, at)[1])
-        )
+        across, up = frame.at(value if math.isfinite(value) else axis.low, at)
         inside.append(
             Markup('<text class="name" x="{}" y="{}">{}</text>').format(
                 frame.left - 8, _px(up + 4), short(name, 28)
@@ -206,16 +204,16 @@ def _axes(frame: _Frame, *, has_y: bool = True) -> Markup:
         parts.append(text.format(across, foot + 13, _number(value)))
     words = Markup('<text class="mid label" x="{}" y="{}">{}</text>')
     middle = (frame.left + right) // 2
-    parts.append(words.format(middle, frame.height - 6, frame.x.label))
+    parts.append(words.format(middle, frame.height - 6, plain(frame.x.label)))
     if not has_y:
         return Markup("").join(parts)
     for value in frame.y.ticks():
         up = _px(frame.at(frame.x.low, value)[1])
         parts.append(Markup('<path class="grid" d="M{} {}H{}"/>').format(frame.left, up, right))
         text = Markup('<text class="end" x="{}" y="{}">{}</text>')
-        parts.append(text.format(frame.left - 5, float(up) + 3.5, _number(value)))
+        parts.append(text.format(frame.left - 5, _px(float(up) + 3.5), _number(value)))
     turned = Markup('<text class="mid label" transform="translate(11 {}) rotate(-90)">{}</text>')
-    parts.append(turned.format((frame.margin + foot) // 2, frame.y.label))
+    parts.append(turned.format((frame.margin + foot) // 2, plain(frame.y.label)))
     return Markup("").join(parts)
 
 
