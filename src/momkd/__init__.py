@@ -23,6 +23,7 @@ _HOME = {
     "init": "momkd.workflows.init",
     "inspect": "momkd.workflows.inspect",
     "predict": "momkd.workflows.predict",
+    "report": "momkd.workflows.report",
     "train": "momkd.workflows.train",
 }
 
@@ -42,6 +43,7 @@ __all__ = [
     "inspect",
     "load_predictor",
     "predict",
+    "report",
     "train",
 ]
 
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from momkd.workflows.init import init
     from momkd.workflows.inspect import inspect
     from momkd.workflows.predict import predict
+    from momkd.workflows.report import report
     from momkd.workflows.train import train
 
 

@@ -71,6 +71,23 @@ def compare(
 
 
 @app.command()
+def report(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Page to write; default RUN/report.html.")
+    ] = None,
+    cases: Annotated[
+        int, typer.Option(help="List so many of the worst predicted cases, by their ids.")
+    ] = 0,
+) -> None:
+    """One self-contained page of a run: figures with intervals, curves, proof, limits."""
+    from momkd.workflows.report import report as run
+    from momkd.workflows.report import tell_report
+
+    typer.echo("\n".join(tell_report(run(run_folder, output=output, n_cases=cases))))
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("demo-run"),
     cases: Annotated[int, typer.Option(help="Simulated cases to train on.")] = 100,

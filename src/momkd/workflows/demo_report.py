@@ -101,6 +101,7 @@ def write_demo_report(
         average_slides(read_predictions(run)),
         dropped=run / "dropped.csv",
         configuration=run / "config.yaml",
+        run=run,
         extra_tables={"AUROC against what can be known (simulated cases)": rows},
         attention=_figure(folder, new, truth, shown[0]),
     )

@@ -16,7 +16,7 @@ from momkd.evaluation.calibration_intervals import calibration_with_intervals
 from momkd.evaluation.corrected_tests import corrected_t
 from momkd.evaluation.decision import decision_curve
 from momkd.evaluation.summary import METRICS, FoldScores, fold_metrics, summarise_folds
-from momkd.storage import write_json, write_text
+from momkd.storage import digest_file, write_json, write_text
 from momkd.types import Cohort
 from momkd.workflows.audit import AuditedCohort, audit_cohort
 from momkd.workflows.comparison_page import read_comparison
@@ -70,7 +70,6 @@ def evaluate(
     folder = Path(run)
     manifest = read_run(folder)
     dropped = folder / "dropped.csv"
-    ratio = None
     if external is not None:
         table, audited, taught_share = _predict_external(folder, Path(external))
         target = folder / f"external-{Path(external).stem}"
@@ -86,12 +85,10 @@ def evaluate(
         target = folder / f"evaluation-{Path(predictions).stem}"
     else:
         table, notes = require_tests(folder, read_predictions(folder)), []
-        ratio = read_side_ratio(folder)
         target = folder
-    names = manifest["class_names"]
-    metrics = score_table(table, manifest["task"], names, test_over_train=ratio)
-    metrics["notes"] += [*manifest.get("target_notes", ()), *notes]
-    metrics["notes"] += manifest.get("model_notes", ())
+    metrics = score_run(manifest, table, notes, folds_of=folder if target == folder else None)
+    if target == folder:
+        metrics["predictions_sha256"] = digest_file(folder / "predictions.csv")
     write_json(target / "metrics.json", metrics)
     write_run_report(
         target,
@@ -100,16 +97,28 @@ def evaluate(
         average_slides(table),
         dropped=dropped,
         configuration=folder / "config.yaml",
+        run=folder if target == folder else None,
         comparison=read_comparison(folder) if target == folder else None,
     )
     return target
 
 
+def read_metrics(folder: Path) -> dict[str, Any] | None:
+    """Give ``metrics.json`` of these very predictions; None where there is none, or an older."""
+    path = folder / "metrics.json"
+    if not path.exists():
+        return None
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    if metrics.get("metrics") != list(METRICS):
+        return None
+    is_current = metrics.get("predictions_sha256") == digest_file(folder / "predictions.csv")
+    return metrics if is_current else None
+
+
 def refresh_report(folder: Path) -> None:
     """Write ``report.html`` of a run again, from the scores as they stand."""
-    path = folder / "metrics.json"
-    metrics = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if metrics.get("metrics") != list(METRICS):  # none yet, or of an earlier version
+    metrics = read_metrics(folder)
+    if metrics is None:
         evaluate(folder)
         return
     write_run_report(
@@ -119,8 +128,31 @@ def refresh_report(folder: Path) -> None:
         average_slides(read_predictions(folder)),
         dropped=folder / "dropped.csv",
         configuration=folder / "config.yaml",
+        run=folder,
         comparison=read_comparison(folder),
     )
+
+
+def score_run(
+    manifest: Mapping[str, Any],
+    table: pd.DataFrame,
+    notes: Sequence[str] = (),
+    *,
+    folds_of: Path | None = None,
+) -> dict[str, Any]:
+    """Score predictions, with what the manifest says of label and models among the notes.
+
+    Parameters
+    ----------
+    folds_of
+        The run folder whose ``folds.csv`` tells how large the sides were.
+    """
+    ratio = None if folds_of is None else read_side_ratio(folds_of)
+    names = manifest["class_names"]
+    metrics = score_table(table, manifest["task"], names, test_over_train=ratio)
+    metrics["notes"] += [*manifest.get("target_notes", ()), *notes]
+    metrics["notes"] += manifest.get("model_notes", ())
+    return metrics
 
 
 def require_tests(folder: Path, table: pd.DataFrame) -> pd.DataFrame:

@@ -1,29 +1,76 @@
 """The page of a run: everything the folder knows, brought into the form of a report."""
 
-import csv
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
-from momkd.evaluation.decision import RANGE, decision_curve
-from momkd.evaluation.summary import METRICS, FoldScores
-from momkd.reporting.figures import draw_calibration, draw_decision_curves, draw_roc
-from momkd.reporting.report import Comparison, Picture, Report, write_report
-from momkd.workflows.scored_cases import fold_scores
+from momkd.reporting.glossary import GLOSSARY
+from momkd.reporting.page import Facts, Listing, Picture, Report, Section, Table, Words
+from momkd.reporting.report import write_report
+from momkd.workflows.report_curves import curves_section
+from momkd.workflows.report_limits import tell_limits
+from momkd.workflows.report_patients import (
+    folds_section,
+    patients_section,
+    read_cohort,
+    sites_table,
+)
+from momkd.workflows.report_scores import (
+    cases_table,
+    comparison_section,
+    scores_section,
+    sites_section,
+)
+from momkd.workflows.report_training import (
+    Trainings,
+    memory_section,
+    read_trainings,
+    training_section,
+)
 from momkd.workflows.settings import PATH_KEYS
 
-_LIMITS = (
-    "Research software, not a medical device.",
-    "Valid for slides like those it was taught on: same encoder, tile size and resolution.",
-    "Folds of one cohort say nothing of another hospital; score an external cohort before use.",
-    "Intervals express the sampling of cases, not the choice of a model after seeing results.",
-)
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PageSources:
+    """What a page is made from.
+
+    Parameters
+    ----------
+    manifest, metrics
+        Content of ``run.json`` and ``metrics.json``; no metrics where nothing is scored yet.
+    cases
+        Case-level scores: model, seed, fold, case_id, y_true, probability, threshold.
+    dropped, configuration, cohort
+        The ``dropped.csv``, ``config.yaml`` and ``cohort.csv`` of the cohort in question; a cohort
+        that is not there is passed over.
+    trainings
+        What the trainings left; none of an external cohort.
+    comparison
+        Content of ``comparison.json``, where there is one.
+    extra_tables, pictures
+        Shown beside the rest.
+    n_cases
+        How many of the worst predicted cases are listed; none unless asked, for such a page names
+        patients.
+    """
+
+    manifest: Mapping[str, Any]
+    metrics: Mapping[str, Any] | None
+    cases: pd.DataFrame | None
+    dropped: Path
+    configuration: Path
+    cohort: Path | None = None
+    trainings: Trainings | None = None
+    comparison: Mapping[str, Any] | None = None
+    extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    pictures: Sequence[Picture] = ()
+    alarms: Sequence[str] = ()
+    n_cases: int = 0
 
 
 def write_run_report(
@@ -34,84 +81,146 @@ def write_run_report(
     *,
     dropped: Path,
     configuration: Path,
+    run: Path | None = None,
     extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     attention: Figure | None = None,
     comparison: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write ``report.html`` of a run, an external cohort or a demo.
+    """Write ``report.html`` of a run, an external cohort or a demo into a folder.
 
     Parameters
     ----------
     target
         Folder of the page.
-    manifest, metrics
-        Content of ``run.json`` and ``metrics.json``.
-    cases
-        Case-level scores: model, seed, fold, case_id, y_true, probability, threshold.
-    dropped, configuration
-        The ``dropped.csv`` and ``config.yaml`` of the cohort in question.
-    extra_tables, attention
-        Shown beside the rest.
-    comparison
-        Content of ``comparison.json``, where there is one.
+    run
+        The run folder, where its trainings are to be shown too.
+    attention
+        A map of attention, where there is one.
+
+    Others are as in :class:`PageSources`.
 
     Returns
     -------
     Path
         The page.
     """
-    folds = {str(n): fold_scores(p) for n, p in cases.groupby("model", sort=True)}
-    pictures = [
-        Picture(
-            figure=draw_roc(
-                {n: [(f.labels, f.probabilities) for f in s] for n, s in folds.items()}
-            ),
-            caption="ROC curves on test cases: folds thin, their mean thick.",
-            alt="ROC curves of " + ", ".join(folds),
-        ),
-        Picture(
-            figure=draw_calibration(
-                {
-                    n: (
-                        np.concatenate([f.labels for f in s]),
-                        np.concatenate([f.probabilities for f in s]),
-                    )
-                    for n, s in folds.items()
-                }
-            ),
-            caption="Calibration on test cases, bins of equal counts, 95 % intervals.",
-            alt="calibration curves of " + ", ".join(folds),
-        ),
-    ]
-    pictures.append(_decision_picture(folds))
+    pictures = []
     if attention is not None:
-        pictures.append(
-            Picture(
-                figure=attention,
-                caption="Attention of the fold models on a slide none of them has seen.",
-                alt="attention map of one slide",
-            )
-        )
+        caption = "Attention of the fold models on a slide none of them has seen."
+        alt = "attention map of one slide"
+        pictures.append(Picture(figure=attention, caption=caption, alt=alt))
+    sources = PageSources(
+        manifest=manifest,
+        metrics=metrics,
+        cases=cases,
+        dropped=dropped,
+        configuration=configuration,
+        cohort=dropped.with_name("cohort.csv"),
+        trainings=None if run is None else read_trainings(run, manifest.get("jobs", ())),
+        comparison=comparison,
+        extra_tables=extra_tables or {},
+        pictures=pictures,
+    )
+    write_page(target / "report.html", sources)
+    return target / "report.html"
+
+
+def write_page(path: Path, of: PageSources) -> None:
+    """Write the page of a run to a file."""
+    content = yaml.safe_load(of.configuration.read_text(encoding="utf-8")) or {}
+    cohort = None if of.cohort is None else read_cohort(of.cohort)
+    manifest = of.manifest
+    unfinished, n_panels = [], 0
+    if of.trainings is not None:
+        unfinished = tell_unfinished(of.trainings)
+        n_panels = sum(fit.has_panel for fit in of.trainings.fits)
     report = Report(
         title=f"{manifest['task']} from histology",
-        asked=_asked(manifest),
-        results=[_result(name, entry) for name, entry in metrics["models"].items()],
-        notes=metrics["notes"],
-        comparison=_comparison(comparison),
-        extra_tables={**(extra_tables or {}), **_sites(manifest)},
-        pictures=pictures,
-        flow=manifest["counts"],
-        dropped=_dropped(dropped),
-        folds=manifest["folds"],
-        per_fold=[
-            {"model": name} | row for name, e in metrics["models"].items() for row in e["per_fold"]
+        alarms=[*of.alarms, *unfinished],
+        sections=[
+            Section(title="What was asked", parts=[Facts(pairs=_asked(manifest))]),
+            *_scored_sections(of, cohort),
+            *[
+                Section(title=t, parts=[Table(caption=t, rows=r)])
+                for t, r in of.extra_tables.items()
+            ],
+            *([Section(title="Pictures", parts=of.pictures)] if of.pictures else []),
+            patients_section(manifest["counts"], of.dropped, cohort),
+            *_given(folds_section(manifest, n_panels, content), sites_table(manifest)),
+            *_trained_sections(of),
+            Section(
+                title="Limits",
+                parts=[Words(lines=tell_limits(manifest, of.metrics), is_list=True)],
+            ),
+            _glossary(),
+            Section(
+                title="Configuration and digests",
+                parts=[
+                    Facts(pairs=_provenance(manifest)),
+                    Listing(name="config.yaml", text=_without_folders(content)),
+                ],
+            ),
         ],
-        configuration=_configuration(configuration),
-        provenance=_provenance(manifest),
-        limits=_LIMITS,
+        foot=f"Made by momkd {manifest['machine'].get('momkd', '')}; run started "
+        f"{manifest['started']}. One file: it loads nothing and sends nothing.",
     )
-    write_report(target / "report.html", report)
-    return target / "report.html"
+    write_report(path, report)
+
+
+def tell_unfinished(trainings: Trainings) -> list[str]:
+    """Say, in one sentence, that trainings are missing; nothing where none is."""
+    if not trainings.open_jobs:
+        return []
+    by_model = ", ".join(f"{name} {n}" for name, n in trainings.n_open().items())
+    return [
+        f"Unfinished: {len(trainings.fits)} of {trainings.n_jobs} trainings are done (to do: "
+        f"{by_model}). No figure is shown of a model that was not tested on every fold."
+    ]
+
+
+def _scored_sections(of: PageSources, cohort: pd.DataFrame | None) -> list[Section]:
+    if of.metrics is None or of.cases is None:
+        return []
+    names = of.manifest["class_names"]
+    scored = of.metrics["models"]
+    models = [m for m in dict.fromkeys((*of.manifest["models"], *scored)) if m in scored]
+    metrics = {**of.metrics, "models": {m: scored[m] for m in models}}
+    method = (of.comparison or {}).get("method")
+    first = next(m for m in (method, *models) if m in models)
+    parts: list[Section | None] = [
+        scores_section(metrics, names),
+        comparison_section(of.comparison, len(models)),
+        curves_section(metrics, of.cases, first),
+    ]
+    if cohort is not None:
+        site_of = dict(zip(cohort["case_id"], cohort["site"], strict=True))
+        parts.append(sites_section(of.cases, site_of))
+    if of.n_cases:
+        table = cases_table(of.cases, names, first, of.n_cases)
+        parts.append(Section(title="Cases predicted worst", parts=[table]))
+    return _given(*parts)
+
+
+def _trained_sections(of: PageSources) -> list[Section]:
+    if of.trainings is None:
+        return []
+    return _given(
+        training_section(of.trainings, of.manifest["models"]),
+        memory_section(of.trainings, of.manifest["class_names"]),
+    )
+
+
+def _given(*sections: Section | None) -> list[Section]:
+    return [section for section in sections if section is not None]
+
+
+def _glossary() -> Section:
+    rows = [
+        {"figure": t.name, "what it means": t.meaning, "how to read it": t.reading}
+        for t in GLOSSARY
+    ]
+    caption = "What the figures mean, in plain words"
+    return Section(title="Glossary", parts=[Table(caption=caption, rows=rows)])
 
 
 def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -122,79 +231,24 @@ def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("input at prediction", "tile embeddings of slides; no RNA"),
         ("models", ", ".join(manifest["models"])),
         ("protocol", proof.get("protocol", "none")),
-        *[("verified", statement) for statement in proof.get("statements", ())],
+        ("date", manifest["started"]),
+        *([("to repeat it", _command(manifest))] if manifest.get("jobs") else []),
         *[("data", note) for note in manifest["notes"]],
+        *[("label", note) for note in manifest.get("target_notes", ())],
         *[("training", note) for note in manifest.get("training_notes", ())],
     ]
 
 
-def _sites(manifest: Mapping[str, Any]) -> dict[str, Sequence[Mapping[str, Any]]]:
-    sites = (manifest.get("proof") or {}).get("sites")
-    return {} if not sites else {"Sites and labels": sites["rows"]}
+def _command(manifest: Mapping[str, Any]) -> str:
+    """Give the command that makes the same run from the configuration that it keeps."""
+    seeds = len({row["seed"] for row in manifest["folds"]})
+    repeats = f" --seeds {seeds}" if seeds > 1 else ""
+    names = ",".join(name.replace("-", ":", 1) for name in manifest["models"])
+    return f"momkd crossval -c RUN/config.yaml --model {names}{repeats} -o ANOTHER"
 
 
-def _result(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
-    row = {"model": name, "cases": str(entry["n_cases"]), "fits": str(entry["n_fits"])}
-    for key in METRICS:
-        row[key] = _with_interval(entry["mean_over_folds"][key])
-    again = entry.get("auroc_if_trained_again")
-    if again is not None:
-        row["auroc if trained again"] = _with_interval(again)
-    for key in ("slope", "intercept"):
-        row[f"calibration {key} (pooled)"] = _with_interval(entry["pooled"][f"calibration_{key}"])
-    return row
-
-
-def _comparison(content: Mapping[str, Any] | None) -> Comparison | None:
-    if content is None:
-        return None
-    return Comparison(
-        rows=content["table"],
-        about=content["about"],
-        may_claim=content["may_claim"],
-        may_not_claim=content["may_not_claim"],
-    )
-
-
-def _decision_picture(folds: Mapping[str, Sequence[FoldScores]]) -> Picture:
-    curves = {
-        name: decision_curve(
-            np.concatenate([f.labels for f in s]), np.concatenate([f.probabilities for f in s])
-        )
-        for name, s in folds.items()
-    }
-    first = next(iter(curves.values()))
-    return Picture(
-        figure=draw_decision_curves(
-            first.thresholds,
-            {name: curve.net_benefit for name, curve in curves.items()},
-            treat_all=first.treat_all,
-        ),
-        caption="Decision curves on test cases: net benefit of acting at or above a threshold "
-        f"probability, {RANGE[0]:.0%} to {RANGE[1]:.0%}, against acting on all and on none.",
-        alt="decision curves of " + ", ".join(folds),
-    )
-
-
-def _with_interval(found: Mapping[str, float | None]) -> str:
-    value, low, high = found["value"], found["low"], found["high"]
-    if value is None or np.isnan(value):
-        return "not defined"
-    if low is None or high is None:
-        return f"{value:.3f}"
-    return f"{value:.3f} ({low:.3f} to {high:.3f})"
-
-
-def _dropped(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        reasons = Counter((r["kind"], r["code"], r["reason"]) for r in csv.DictReader(stream))
-    rows = [{"what": k, "code": c, "reason": r, "n": n} for (k, c, r), n in reasons.items()]
-    return sorted(rows, key=lambda row: -int(row["n"]))[:30]
-
-
-def _configuration(path: Path) -> str:
+def _without_folders(content: dict[str, Any]) -> str:
     """Show the configuration with file names instead of this machine's paths."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
     for block, keys in PATH_KEYS.items():
         for key in keys:
             if key in content.get(block, {}):
@@ -210,9 +264,12 @@ def _file_names(value: Any) -> Any:
 
 def _provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     machine = ", ".join(f"{k} {v}" for k, v in sorted(manifest["machine"].items()))
-    return [
+    found = [
         ("started", manifest["started"]),
         ("cohort digest", manifest["cohort"]),
         ("settings digest", manifest["settings"]),
+        ("folds digest", (manifest.get("proof") or {}).get("digest")),
+        ("embeddings", manifest.get("embeddings")),
         ("software", machine),
     ]
+    return [(name, value) for name, value in found if value]

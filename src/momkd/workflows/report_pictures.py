@@ -1,0 +1,60 @@
+"""Heat maps that lie in a run folder, made small enough for a page that travels."""
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from momkd.reporting.page import Picture
+from momkd.workflows.console import say
+
+MOST_PICTURES = 4
+_MOST_BYTES = 20_000_000
+_MOST_PIXELS = 40_000_000
+_SIDE_PX = 900
+
+
+def find_pictures(run: Path) -> list[Picture]:
+    """Give the first pictures of ``*heatmaps`` folders in a run, as ``momkd predict`` leaves them.
+
+    Each is drawn anew from its pixels, at most 900 px wide and high: nothing else that its file
+    may hold comes along. What cannot be read is said and passed over.
+    """
+    found = sorted({*run.glob("*heatmaps/*.png"), *run.glob("*heatmaps/*/*.png")})
+    pictures: list[Picture] = []
+    for path in found:
+        if len(pictures) == MOST_PICTURES:
+            break
+        content = _redraw(path)
+        if content is None:
+            say(f"left out of the report: {path} is no picture, or too large a one")
+            continue
+        which = f"{len(pictures) + 1} of {len(found)} heat maps in the run folder"
+        inside = path.relative_to(run)
+        pictures.append(
+            Picture(
+                figure=content,
+                caption=f"{inside.parent.name}: {inside.stem} ({which}). Attention says where the "
+                "model looked, not why, and not where the disease is.",
+                alt=f"heat map of attention over slide {inside.stem}",
+            )
+        )
+    return pictures
+
+
+def _redraw(path: Path) -> bytes | None:
+    if path.is_symlink() or path.stat().st_size > _MOST_BYTES:
+        return None
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            if picture.width * picture.height > _MOST_PIXELS:
+                return None
+            shown = picture.convert("RGBA")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    shown.thumbnail((_SIDE_PX, _SIDE_PX))
+    paper = Image.new("RGB", shown.size, "white")
+    paper.paste(shown, mask=shown.getchannel("A"))
+    stream = io.BytesIO()
+    paper.save(stream, format="JPEG", quality=82)
+    return stream.getvalue()

@@ -1,0 +1,218 @@
+"""The part of a report about figures: how well each model does, and what may be said of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from momkd.data.site_folds import MIN_OF_A_CLASS
+from momkd.evaluation.delong import delong_folds
+from momkd.evaluation.summary import METRICS
+from momkd.reporting.page import Bounded, Heading, Row, Section, Table, Words
+from momkd.workflows.report_curves import auroc_chart
+from momkd.workflows.scored_cases import scores_of
+
+MIN_OF_A_SITE = 20
+_APART = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+}
+_POINTS = {
+    "sensitivity_at_specificity_90": "sensitivity at specificity 0.90",
+    "specificity_at_sensitivity_95": "specificity at sensitivity 0.95",
+}
+_CALLS = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "accuracy": "accuracy",
+    "majority_rate": "majority rate",
+    "macro_f1": "macro F1",
+}
+# by name: figures read back from a file do not stand in the order in which they were made
+_OF_A_FOLD = ("seed", "fold", "n", "n_positive", "threshold", *METRICS)
+
+
+def scores_section(metrics: Mapping[str, Any], class_names: Sequence[str]) -> Section:
+    """Tell the figures of every model, with 95 % intervals."""
+    models = metrics["models"]
+    return Section(
+        title="Results",
+        parts=[
+            Words(lines=metrics["notes"]),
+            auroc_chart(models),
+            Table(
+                caption="How well the classes are told apart (95 % intervals over cases; AUPRC is "
+                "to be read beside the share of positives)",
+                rows=[_apart(name, entry) for name, entry in models.items()],
+            ),
+            Table(
+                caption=f"Calls at the threshold chosen on validation ({class_names[-1]} at or "
+                "above it); accuracy is to be read beside the majority rate",
+                rows=[_calls(name, entry) for name, entry in models.items()],
+            ),
+            Table(
+                caption="Two points of each ROC curve, read off the tested cases: they describe "
+                "the curve, and no threshold that was set beforehand",
+                rows=[_points(name, entry) for name, entry in models.items()],
+            ),
+            Table(
+                caption="Whether the probabilities can be read as such (slope 1 and intercept 0 "
+                "are right; Brier score: lower is better)",
+                rows=[_probabilities(name, entry) for name, entry in models.items()],
+            ),
+            Table(
+                caption="Scores of every fold",
+                rows=[
+                    {"model": name} | {key: row[key] for key in _OF_A_FOLD}
+                    for name, entry in models.items()
+                    for row in entry["per_fold"]
+                ],
+                headings={"n": "cases", "n_positive": "positive"} | _APART | _POINTS | _CALLS,
+                folded=True,
+            ),
+        ],
+    )
+
+
+def comparison_section(content: Mapping[str, Any] | None, n_models: int) -> Section | None:
+    """Tell what ``momkd compare`` found, or that nobody asked; None where there is one model."""
+    title = "Paired comparison"
+    if content is None:
+        if n_models < 2:
+            return None
+        line = (
+            "No paired comparison was made of these predictions. Until momkd compare RUN has been "
+            "run with a method named beforehand, no model may be called better than another: "
+            "intervals that overlap or do not are no test."
+        )
+        return Section(title=title, parts=[Words(lines=[line])])
+    return Section(
+        title=title,
+        parts=[
+            Table(
+                caption="One method, named before results were seen, against each other model",
+                rows=content["table"],
+            ),
+            Words(lines=content["about"]),
+            Heading(text="What may be claimed"),
+            Words(lines=content["may_claim"], is_list=True),
+            Heading(text="What may not be claimed"),
+            Words(lines=content["may_not_claim"], is_list=True),
+        ],
+    )
+
+
+def sites_section(cases: pd.DataFrame, site_of: Mapping[str, str]) -> Section | None:
+    """Score the tested cases of each site that is large enough; None where sites are unknown."""
+    known = cases.assign(site=cases["case_id"].map(site_of).fillna("").replace("", "(unknown)"))
+    if set(known["site"]) <= {"(unknown)"}:
+        return None
+    each = known.drop_duplicates("case_id").groupby("site")["y_true"].agg(["size", "sum"])
+    fewest = np.minimum(each["sum"], each["size"] - each["sum"])
+    is_large = (each["size"] >= MIN_OF_A_SITE) & (fewest >= MIN_OF_A_CLASS)
+    sizes = dict(zip(each.index.astype(str), each["size"].tolist(), strict=True))
+    large = sorted(each.index[is_large].astype(str), key=lambda s: (-sizes[s], s))
+    groups = {site: known[known["site"] == site] for site in large}
+    rest = known[~known["site"].isin(large)]
+    if len(rest):
+        groups[f"{len(each) - len(large)} smaller sites together"] = rest
+    return Section(
+        title="Sites",
+        parts=[
+            Table(
+                caption=f"AUROC by site: sites with {MIN_OF_A_SITE} tested cases and "
+                f"{MIN_OF_A_CLASS} of each class; cases of a site from all folds together, mean "
+                "over repeats, DeLong 95 % interval, each case counted once",
+                rows=[_site(name, part) for name, part in groups.items()],
+            ),
+            Words(
+                lines=[
+                    "Figures of single sites rest on few cases. Differences between them were not "
+                    "tested; no site may be picked out afterwards."
+                ]
+            ),
+        ],
+    )
+
+
+def cases_table(cases: pd.DataFrame, class_names: Sequence[str], first: str, most: int) -> Table:
+    """List the tested cases that the first model gets most wrong, at most so many."""
+    mean = cases.pivot_table(index="case_id", columns="model", values="probability", sort=False)
+    truth = cases.drop_duplicates("case_id").set_index("case_id")["y_true"]
+    wrong = (mean[first] - truth.reindex(mean.index)).abs()
+    order = wrong.sort_values(ascending=False, kind="stable").index[:most]
+    columns = [first, *[name for name in mean.columns if name != first]]
+    rows = [
+        {"case": case, "label": class_names[int(truth[case])]}
+        | {str(name): float(mean.loc[case, name]) for name in columns}
+        for case in order
+    ]
+    return Table(
+        caption=f"The {len(rows)} of {len(mean)} tested cases that {first} gets most wrong: "
+        f"probability of {class_names[-1]}, mean over repeats (all cases: predictions.csv)",
+        rows=rows,
+        folded=True,
+    )
+
+
+def bounded(found: Mapping[str, float | None]) -> Bounded:
+    """Bring an interval of ``metrics.json`` into a cell."""
+    return Bounded(value=found["value"], low=found["low"], high=found["high"])
+
+
+def _apart(name: str, entry: Mapping[str, Any]) -> Row:
+    mean = entry["mean_over_folds"]
+    row: dict[str, Any] = {"model": name, "cases": entry["n_cases"], "fits": entry["n_fits"]}
+    again = entry.get("auroc_if_trained_again")
+    for key, heading in _APART.items():
+        row[heading] = bounded(mean[key])
+        if key == "auroc" and again is not None:
+            row["AUROC if trained again"] = bounded(again)
+        if key == "auprc":
+            row["share of positives"] = _share_positive(entry["per_fold"])
+    return row
+
+
+def _share_positive(per_fold: Sequence[Mapping[str, Any]]) -> float:
+    return float(np.mean([row["n_positive"] / row["n"] for row in per_fold]))
+
+
+def _calls(name: str, entry: Mapping[str, Any]) -> Row:
+    row: dict[str, Any] = {"model": name}
+    for key, heading in _CALLS.items():
+        row[heading] = bounded(entry["mean_over_folds"][key])
+    cuts = [fold["threshold"] for fold in entry["per_fold"]]
+    row["thresholds"] = f"{min(cuts):.3f} to {max(cuts):.3f}"
+    return row
+
+
+def _points(name: str, entry: Mapping[str, Any]) -> Row:
+    mean = entry["mean_over_folds"]
+    return {"model": name} | {heading: bounded(mean[key]) for key, heading in _POINTS.items()}
+
+
+def _probabilities(name: str, entry: Mapping[str, Any]) -> Row:
+    pooled = entry["pooled"]
+    return {
+        "model": name,
+        "Brier score": bounded(entry["mean_over_folds"]["brier"]),
+        "calibration slope (pooled)": bounded(pooled["calibration_slope"]),
+        "calibration intercept (pooled)": bounded(pooled["calibration_intercept"]),
+    }
+
+
+def _site(name: str, part: pd.DataFrame) -> Row:
+    one = part.drop_duplicates("case_id")
+    row: dict[str, Any] = {
+        "site": name,
+        "cases": len(one),
+        "positive": int(one["y_true"].sum()),
+    }
+    for model, of_model in part.groupby("model", sort=False):
+        pooled = [scores_of(p) for _, p in of_model.groupby("seed", sort=True)]
+        found = delong_folds(pooled)
+        row[str(model)] = Bounded(
+            value=found.value, low=found.low, high=found.high, why=found.why_undefined
+        )
+    return row

@@ -1,0 +1,32 @@
+"""The page of a run, from the command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+from tests.journeys.run_momkd import momkd, refused
+from tests.page_reader import faults_of
+
+
+def test_the_page_of_a_run(finished_run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    answer = momkd("report", finished_run, "-o", page, "--cases", 2)
+    assert answer.code == 0, answer.err
+    assert answer.out == f"report: {page}\n"
+    html = page.read_text()
+    assert faults_of(html) == []
+    for needle in ("Paired comparison", "The flow adds up", "Memory of momkd", "Glossary"):
+        assert needle in html
+    assert faults_of((finished_run / "report.html").read_text()) == []
+    refused(momkd("report", tmp_path), 3, "[P13]", "no run folder")
+    refused(momkd("report", finished_run, "-o", finished_run / "run.json"), 2, "[G07]", ".html")
+
+
+def test_the_page_of_a_run_that_was_stopped(finished_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    job = json.loads((run / "run.json").read_text())["jobs"][0]
+    (run / job / "done.json").unlink()
+    answer = momkd("report", run)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("Unfinished: 5 of 6 trainings are done (to do: momkd 1).")
+    assert 'role="alert">Unfinished' in (run / "report.html").read_text()
