@@ -2,6 +2,7 @@
 
     python benchmarks/speed.py --sizes 2000 8000 --rounds 7 -o benchmarks/results/speed
     python benchmarks/speed.py --reference ~/MoMKD ...        # the published code, if you have it
+    python benchmarks/speed.py --device cuda -o benchmarks/results/speed_cuda ...
 
 Arms, one process each, take turns: the published code (stock, and with freed memory kept), the same
 model with torch_geometric's layers (both), ours on plain torch, ``exact`` and ``fast``. A ratio is
@@ -27,15 +28,17 @@ from large_bag import machine, ragged_lattice
 from speed_arms import SIZES, Arm, Case, measure_memory, serve
 
 from momkd import storage
-from momkd.compilation import numba_version
+from momkd.compilation import numba_version, triton_version
 from momkd.data import graph
 
 _SPAWN = multiprocessing.get_context("spawn")
 BUSY = 1.15  # wall over CPU time of one thread from which a round says nothing
 
 
-def arms_of(reference: str | None) -> list[Arm]:
-    """Give the arms; baselines first."""
+def arms_of(reference: str | None, device: str) -> list[Arm]:
+    """Give the arms; baselines first. On a CUDA device freed memory stays with torch anyway."""
+    if device != "cpu":
+        return [Arm(kind=kind) for kind in ("pyg", "plain", "exact", "fast")]
     kinds = ["reference"] if reference else []
     baselines = [Arm(kind=k, keeps_memory=kept) for k in [*kinds, "pyg"] for kept in (False, True)]
     return [*baselines, *(Arm(kind=kind) for kind in ("plain", "exact", "fast"))]
@@ -127,16 +130,19 @@ def memory_of(case: Case, arm: Arm, what: str) -> tuple[int, int]:
     return answer
 
 
-def ceilings(threads: int) -> dict[str, float]:
+def ceilings(threads: int, device: str) -> dict[str, float]:
     """Give the speed of a large product in operations a second: what no step can beat."""
     torch.set_num_threads(threads)
     found = {}
     for name, kind in (("exact", torch.float32), ("fast", torch.bfloat16)):
-        a, b = torch.randn(4096, 1536).to(kind), torch.randn(1536, 768).to(kind)
+        a = torch.randn(4096, 1536, device=device).to(kind)
+        b = torch.randn(1536, 768, device=device).to(kind)
         times = []
         for _ in range(7):
             start = time.perf_counter()
             a @ b
+            if device == "cuda":
+                torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
         found[name] = 2 * 4096 * 1536 * 768 / min(times)
     return found
@@ -178,13 +184,24 @@ def time_graph(n_tiles: int) -> dict[str, float]:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything that was asked for."""
-    arms = arms_of(options.reference)
+    arms = arms_of(options.reference, options.device)
+    on_card = options.device == "cuda"
     result: dict[str, Any] = {
         "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": {**machine(), "numba": numba_version(), "libc": " ".join(platform.libc_ver())},
+        "machine": {
+            **machine(),
+            "numba": numba_version(),
+            "libc": " ".join(platform.libc_ver()),
+            **(
+                {"card": torch.cuda.get_device_name(), "triton": triton_version()}
+                if on_card
+                else {}
+            ),
+        },
+        "device": options.device,
         "threads": options.threads,
         "load_before": os.getloadavg(),
-        "ceiling": ceilings(options.threads),
+        "ceiling": ceilings(options.threads, options.device),
         "sizes": {},
     }
     for n_tiles in options.sizes:
@@ -194,6 +211,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             genes=options.genes,
             threads=options.threads,
             reference=options.reference,
+            device=options.device,
         )
         found: dict[str, Any] = {"operations": operations(case), "graph_ms": time_graph(n_tiles)}
         with started(case, arms) as pipes:
@@ -217,7 +235,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--reference", help="folder of the published code")
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/speed"))
-    return parser.parse_args()
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    options = parser.parse_args()
+    if options.device == "cuda" and (options.reference or not torch.cuda.is_available()):
+        parser.error("--device cuda needs a CUDA device, and goes without --reference")
+    return options
 
 
 def main() -> None:

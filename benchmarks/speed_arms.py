@@ -42,6 +42,7 @@ class Case:
     k: int = 8
     seed: int = 0
     reference: str | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +115,13 @@ def build(case: Case, kind: str, **options: Any) -> MoMKD:
     if kind == "pyg":
         model.encoder = PyGEncoder(model.encoder)
     elif kind in ("exact", "fast"):
-        choice = choose_kernels("numba", products=kind)  # type: ignore[arg-type]
+        choice = choose_kernels(device=case.device, products=kind)  # type: ignore[arg-type]
         if choice.note:
             raise SystemExit(f"arm {kind}: {choice.note}")
         model.use_kernels(choice)
     else:
         model.use_kernels(KernelChoice())
-    return model
+    return model.to(case.device)
 
 
 class OwnModel:
@@ -158,13 +159,13 @@ class OwnModel:
         model = build(self._case, self._kind, **NO_DROPOUT).eval()
         with torch.no_grad():
             output = model(self._bag)
-        found = {"logits": output.logits.numpy(), "attention": output.attention.numpy()}
+        found = {"logits": output.logits, "attention": output.attention}
         for label in (0, 1):
             sample = Sample(case_id="a", label=label, bag=self._bag, rna=self._samples[0].rna)
             model.zero_grad()
             total = model.losses([sample]).total
             total.backward()
-            found[f"loss_{label}"] = total.detach().numpy()[None]
+            found[f"loss_{label}"] = total.detach()[None]
             for part in ("encoder", "tile_projection", "memory", "head", "rna_encoder"):
                 grads = [
                     p.grad.flatten()
@@ -173,8 +174,8 @@ class OwnModel:
                 ]
                 # in the order of sizes: torch_geometric's names come in another order
                 grads.sort(key=lambda g: (g.numel(), float(g.abs().sum())))
-                found[f"gradient_{label}_{part}"] = torch.cat(grads).numpy()
-        return found
+                found[f"gradient_{label}_{part}"] = torch.cat(grads)
+        return {name: value.cpu().numpy() for name, value in found.items()}
 
 
 class PublishedModel:
@@ -262,11 +263,17 @@ def _copy_weights(ours: MoMKD, published: nn.Module) -> None:
 
 def make_model(case: Case, arm: Arm) -> Any:
     """Make the bag and the model of an arm."""
-    bag = make_bag(case.tiles, case, {})  # type: ignore[arg-type]
+    bag = make_bag(case.tiles, case, {}).to(torch.device(case.device))  # type: ignore[arg-type]
     rna = torch.randn(case.genes, generator=torch.Generator().manual_seed(case.seed))
     if arm.kind == "reference":
         return PublishedModel(case, bag, rna)
-    return OwnModel(case, arm.kind, bag, rna)
+    return OwnModel(case, arm.kind, bag, rna.to(case.device))
+
+
+def finish(case: Case) -> None:
+    """Wait until the device has done what it was told."""
+    if case.device == "cuda":
+        torch.cuda.synchronize()
 
 
 def serve(case: Case, arm: Arm, pipe: Connection) -> None:
@@ -283,15 +290,28 @@ def serve(case: Case, arm: Arm, pipe: Connection) -> None:
             continue
         wall, cpu = time.perf_counter(), time.process_time()
         work[what]()
+        finish(case)
         pipe.send((time.perf_counter() - wall, time.process_time() - cpu))
 
 
 def measure_memory(case: Case, arm: Arm, what: str, pipe: Connection) -> None:
-    """Give the peak above what stands before, and the process's peak, in bytes; Linux only."""
+    """Give the peak above what stands before, and the process's peak, in bytes; Linux only.
+
+    On a CUDA device both are of the device: what torch's allocator handed out.
+    """
     torch.set_num_threads(case.threads)
     if arm.keeps_memory:
         keep_freed_memory()
     model = make_model(case, arm)
+    if case.device == "cuda":
+        stood = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        for _ in range(2):
+            getattr(model, what)()
+        finish(case)
+        peak = torch.cuda.max_memory_allocated()
+        pipe.send((peak - stood, peak))
+        return
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     for _ in range(2):

@@ -1,7 +1,7 @@
-"""Python loops compiled by numba: where it is installed and works, and where the code is kept.
+"""Python loops compiled by numba or triton: where they are installed, where the code is kept.
 
-numba is an extra. Modules of compiled loops are imported only behind :func:`numba_fault`, and
-whoever uses them has a slower way that needs no numba.
+Both are extras. Modules of compiled loops are imported only behind :func:`numba_fault` or
+:func:`triton_fault`, and whoever uses them has a slower way that needs neither.
 """
 
 import functools
@@ -30,23 +30,61 @@ def numba_fault() -> str | None:
     Raises
     ------
     ConfigError
-        G04 ``MOMKD_KERNELS`` is none of ``auto``, ``torch``, ``numba``.
+        G04 ``MOMKD_KERNELS`` is none of ``auto``, ``torch``, ``numba``, ``triton``.
     """
-    wanted = os.environ.get(ENVIRONMENT, "auto")
-    if wanted == "torch":
+    if _wanted() == "torch":
         return f"{ENVIRONMENT} is torch"
-    if wanted not in ("auto", "numba"):
-        what = f"got {wanted!r}, wanted auto, torch or numba"
+    return _import_fault("numba")
+
+
+@functools.cache
+def triton_fault() -> str | None:
+    """Say why triton cannot be used on a CUDA device; None if it can.
+
+    Raises
+    ------
+    ConfigError
+        G04 as of :func:`numba_fault`.
+    """
+    if (wanted := _wanted()) in ("torch", "numba"):
+        return f"{ENVIRONMENT} is {wanted}"
+    import torch
+
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device"
+    return _import_fault("triton")
+
+
+def _wanted() -> str:
+    wanted = os.environ.get(ENVIRONMENT, "auto")
+    if wanted not in ("auto", "torch", "numba", "triton"):
+        what = f"got {wanted!r}, wanted auto, torch, numba or triton"
         raise ConfigError.of("G04", ENVIRONMENT, what, "set it right, or unset it")
+    return wanted
+
+
+def _import_fault(name: str) -> str | None:
     try:
-        import numba  # noqa: F401
+        importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name == "numba":
-            return "numba is not installed"
-        return f"numba cannot be imported ({error})"
+        if error.name == name:
+            return f"{name} is not installed"
+        return f"{name} cannot be imported ({error})"
     except Exception as error:  # noqa: BLE001  a broken installation raises anything
-        return f"numba cannot be imported ({type(error).__name__}: {first_line(error)})"
+        return f"{name} cannot be imported ({type(error).__name__}: {first_line(error)})"
     return None
+
+
+def triton_interprets() -> bool:
+    """Say whether triton's interpreter was asked for (``TRITON_INTERPRET=1``)."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def triton_version() -> str:
+    """Give the version of triton."""
+    import triton
+
+    return str(triton.__version__)
 
 
 def numba_version() -> str:
@@ -87,6 +125,17 @@ def compiled(*, any_order: bool = False) -> Callable[[Callable[..., Any]], Any]:
             numba.config.CACHE_DIR = before
 
     return compile_it
+
+
+def program(function: Callable[..., Any]) -> Any:
+    """Compile a function by triton, for the device of its arguments at its first call.
+
+    Whole numbers whose names end in ``_any`` never choose between compiled variants.
+    """
+    triton: Any = importlib.import_module("triton")
+    function = inspect.unwrap(function)  # tests wrap every function to check its types
+    free = [name for name in inspect.signature(function).parameters if name.endswith("_any")]
+    return triton.jit(do_not_specialize=free)(function)
 
 
 def code_folder(source: Path, root: str) -> Path:

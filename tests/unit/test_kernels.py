@@ -9,6 +9,7 @@ from torch import nn
 
 from momkd import compilation
 from momkd.errors import ConfigError
+from momkd.fitting.kernels import kernels_of_fit
 from momkd.nn.graph_attention import GATv2, KernelChoice, TileGraph, backends, choose_kernels
 from momkd.nn.graph_attention.counter_dropout import drop_at, edge_mask, row_mask
 from momkd.nn.memory_reading import Question
@@ -215,6 +216,21 @@ def test_edges_are_the_lists_without_gaps(direction):
     assert np.array_equal(given[1], heard)
 
 
+@pytest.mark.parametrize("n_tiles", [1, 2, 40])
+@pytest.mark.parametrize("direction", ["own", "listed_by"])
+def test_edges_as_tensors_are_those_of_the_loops(n_tiles, direction):
+    neighbours = random_neighbours(n_tiles, 6)
+    for graph in (
+        TileGraph(neighbours, direction),
+        TileGraph.of(TileGraph(neighbours, direction).lists),
+    ):
+        n_edges = len(graph.edges[1])
+        for ours, theirs in zip(graph.index, graph.edges, strict=True):
+            assert ours.dtype == torch.int32
+            size = len(theirs) if len(theirs) == n_tiles + 1 else n_edges
+            assert np.array_equal(ours[:size].numpy(), theirs)
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_masks_of_the_loops_are_those_of_the_tensors(rate):
     from momkd.nn.graph_attention.loops.numbers import edge_factor, row_factors
@@ -255,11 +271,17 @@ def test_masks_keep_their_share_and_are_not_alike():
 @pytest.fixture
 def fresh(monkeypatch):
     """Let the choice be made anew, and forget it afterwards."""
-    for cached in (compilation.numba_fault, backends._fault, backends.default_kernels):
-        cached.cache_clear()
+    forget()
     yield monkeypatch
     monkeypatch.undo()
-    for cached in (compilation.numba_fault, backends._fault, backends.default_kernels):
+    forget()
+
+
+def forget():
+    for cached in (
+        *(compilation.numba_fault, compilation.triton_fault),
+        *(backends._fault, backends.default_kernels),
+    ):
         cached.cache_clear()
 
 
@@ -272,7 +294,7 @@ def test_without_numba(fresh):
 
 
 def test_loops_that_do_not_compile(fresh):
-    def broken() -> float:
+    def broken(backend, device) -> float:
         raise TypeError("no implementation\nof this")
 
     fresh.setattr("momkd.nn.graph_attention.trial.trial_error", broken)
@@ -283,7 +305,7 @@ def test_loops_that_do_not_compile(fresh):
 
 @pytest.mark.parametrize("error", [0.5, float("nan")])
 def test_loops_that_are_wrong(error, fresh):
-    fresh.setattr("momkd.nn.graph_attention.trial.trial_error", lambda: error)
+    fresh.setattr("momkd.nn.graph_attention.trial.trial_error", lambda *_: error)
     assert choose_kernels("numba").backend == "torch"
     assert "off by" in choose_kernels("numba").note
     encoder = make_encoder(None)
@@ -293,18 +315,86 @@ def test_loops_that_are_wrong(error, fresh):
 def test_the_environment_rules_numba_out(fresh):
     fresh.setenv("MOMKD_KERNELS", "torch")
     assert choose_kernels().backend == choose_kernels("numba").backend == "torch"
-    compilation.numba_fault.cache_clear()
-    backends._fault.cache_clear()
+    forget()
     fresh.setenv("MOMKD_KERNELS", "fortran")
-    with pytest.raises(ConfigError, match=r"MOMKD_KERNELS.*'fortran', wanted auto, torch or numba"):
-        choose_kernels()
+    for device in ("cpu", "cuda"):
+        with pytest.raises(ConfigError, match=r"'fortran', wanted auto, torch, numba or triton"):
+            choose_kernels(device=device)
+
+
+def test_the_environment_on_a_card(fresh):
+    fresh.setattr(torch.cuda, "is_available", lambda: True)
+    for wanted in ("torch", "numba"):
+        forget()
+        fresh.setenv("MOMKD_KERNELS", wanted)
+        choice = choose_kernels(device="cuda")
+        assert choice == KernelChoice(note=f"MOMKD_KERNELS is {wanted}")
+    forget()
+    fresh.setenv("MOMKD_KERNELS", "triton")
+    assert choose_kernels().backend == "numba"  # a CPU's default is not touched
+    assert compilation.numba_fault() is None
+
+
+def test_triton_on_a_card(fresh):
+    """Everything but the card: that the choice is made, and by what."""
+    tried = []
+    fresh.setattr(torch.cuda, "is_available", lambda: True)
+    fresh.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    fresh.setattr(compilation, "_import_fault", lambda name: None)
+    fresh.setattr(backends, "triton_version", lambda: "9.9")
+    fresh.setattr(
+        "momkd.nn.graph_attention.trial.trial_error",
+        lambda backend, device: tried.append((backend, device)) or 1e-7,
+    )
+    choice = choose_kernels(device="cuda", products="fast")
+    assert tried == [("triton", "cuda")]
+    assert choice == KernelChoice(backend="triton", products="fast", version="9.9")
+    assert "the numba kernels run on a CPU" in choose_kernels("numba", device="cuda").note
+    fresh.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    choice = choose_kernels(device="cuda", products="fast")
+    assert choice.products == "exact"
+    assert "does not multiply bfloat16" in choice.note
+    assert kernels_of_fit("auto", "32-true", "cuda:1").backend == "triton"
+    assert kernels_of_fit("auto", "bf16-mixed", "cuda").backend == "torch"
+
+
+def test_triton_that_is_wrong_or_absent(fresh):
+    fresh.setattr(torch.cuda, "is_available", lambda: True)
+    fresh.setattr(compilation, "_import_fault", lambda name: None)
+    fresh.setattr("momkd.nn.graph_attention.trial.trial_error", lambda *_: 0.5)
+    assert choose_kernels(device="cuda").note == (
+        "the triton kernels are off by 5.0e-01 on this machine"
+    )
+    fresh.undo()
+    forget()
+    fresh.setattr(torch.cuda, "is_available", lambda: True)
+    fresh.setitem(sys.modules, "triton", None)
+    choice = choose_kernels("triton", device="cuda", products="fast")
+    assert choice.backend == "torch"
+    assert "triton" in choice.note
+    assert "products are exact" in choice.note
+
+
+def test_triton_wanted_on_a_cpu_is_answered_with_its_default():
+    choice = choose_kernels("triton")
+    assert choice.backend == "numba"
+    assert choice.note == "the triton kernels run on a CUDA device, not on cpu"
+    assert kernels_of_fit("triton", "32-true", "cpu") == choice
 
 
 def test_other_devices_and_autocast_stay_with_torch():
-    assert choose_kernels(device="cuda") == KernelChoice()
-    assert "not on cuda" in choose_kernels("numba", device="cuda").note
-    assert backends.compiles_for(COMPILED, torch.zeros(1))
-    assert not backends.compiles_for(COMPILED, torch.zeros(1, device="meta"))
-    assert not backends.compiles_for(COMPILED, torch.zeros(1, dtype=torch.float16))
+    assert choose_kernels(device="mps") == KernelChoice()
+    assert "not on mps" in choose_kernels("numba", device="mps").note
+    assert "exact" in choose_kernels(device="mps", products="fast").note
+    number = torch.zeros(1)
+    assert backends.compiled_backend(COMPILED, number) == "numba"
+    assert backends.compiled_backend(COMPILED, torch.zeros(1, device="meta")) is None
+    assert backends.compiled_backend(COMPILED, torch.zeros(1, dtype=torch.float16)) is None
+    assert backends.compiled_backend(KernelChoice(backend="triton"), number) is None
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not backends.compiles_for(COMPILED, torch.zeros(1))
+        assert backends.compiled_backend(COMPILED, number) is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_card():
+    assert choose_kernels(device="cuda") == KernelChoice(note="torch finds no CUDA device")

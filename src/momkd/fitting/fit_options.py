@@ -48,7 +48,7 @@ class FitOptions(Options):
     stop_on_collapse: bool = True
     checkpoint_every_s: float = Field(120.0, gt=0.0)
     threads: int = Field(1, ge=1)
-    kernels: Literal["auto", "torch", "numba"] = "auto"
+    kernels: Literal["auto", "torch", "numba", "triton"] = "auto"
     keep_memory: bool = True
     devices: int = Field(1, ge=1)
 

@@ -11,8 +11,10 @@ def kernels_of_fit(wanted: Wanted, precision: Precision, device: str) -> KernelC
     """Choose for a device as the options name it; ``bf16-mixed`` is torch's business alone."""
     kind = device.partition(":")[0]
     if kind == "auto":
-        has_any = torch.cuda.is_available() or torch.backends.mps.is_available()
-        kind = "accelerator" if has_any else "cpu"
+        if torch.backends.mps.is_available():
+            kind = "mps"
+        else:
+            kind = "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "bf16-mixed":
         return choose_kernels("torch")
     return choose_kernels(wanted, device=kind, products="fast" if precision == "fast" else "exact")

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from momkd.nn.graph_attention import TileGraph
-from momkd.nn.graph_attention.backends import compiles_for
+from momkd.nn.graph_attention.backends import compiled_backend
 from momkd.nn.memory_reading import HeadPass, Question, Reading, read_plainly
 from momkd.nn.towers import GraphEncoder
 
@@ -41,11 +41,12 @@ def read_slides(
     parameters = [weight, projection.bias, *encoder.parameters_in_order()]
     inputs = [x, *parameters, *([temperature] if isinstance(temperature, Tensor) else [])]
     learns = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
-    if not compiles_for(encoder.kernels, x, weight) or (learns and question.labels is None):
+    backend = compiled_backend(encoder.kernels, x, weight)
+    if backend is None or (learns and question.labels is None):
         tiles = encoder(x, graph, seed=seed)
         return read_plainly(tiles, weight, projection.bias, temperature, question)
     head = HeadPass(weight, projection.bias, temperature, question)
-    encoding = encoder.begin_pass(graph, seed=seed, keep=learns)
+    encoding = encoder.begin_pass(backend, graph, seed=seed, keep=learns)
     if not learns:
         return head.forward(encoding.forward(x))
     from momkd.nn.fused_reading import read_fused

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from momkd.nn.graph_attention import GATv2, KernelChoice, TileGraph
-from momkd.nn.graph_attention.backends import compiles_for
+from momkd.nn.graph_attention.backends import CompiledBackend, compiled_backend
 from momkd.nn.graph_attention.counter_dropout import NO_DROP, Drop, draw_seed, drop_at, row_mask
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ class GraphEncoder(nn.Module):
             Of dropout masks that do not depend on the kernels; see :class:`GATv2`.
         """
         graph = TileGraph.of(graph)
-        if compiles_for(self.kernels, x, self.residual.weight):
+        if (backend := compiled_backend(self.kernels, x, self.residual.weight)) is not None:
             from momkd.nn.graph_attention.fused_encoder import encode_fused
 
             parameters = self.parameters_in_order()
             learns = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *parameters))
-            encoding = self.begin_pass(graph, seed=seed, keep=learns)
+            encoding = self.begin_pass(backend, graph, seed=seed, keep=learns)
             return encode_fused(encoding, x, parameters) if learns else encoding.forward(x)
         x = x.to(self.residual.weight.dtype)
         seeds = (None, None) if seed is None else (seed, seed + 1)
@@ -85,7 +85,9 @@ class GraphEncoder(nn.Module):
         second = self._finish(two, self.norm_2, seeds[1]) + first
         return torch.maximum(first, second)
 
-    def begin_pass(self, graph: TileGraph, *, seed: int | None, keep: bool) -> "EncoderPass":
+    def begin_pass(
+        self, backend: CompiledBackend, graph: TileGraph, *, seed: int | None, keep: bool
+    ) -> "EncoderPass":
         """Set up a pass through compiled loops; ``keep`` what a backward pass needs."""
         from momkd.nn.graph_attention.fused_encoder import (
             EncoderDrops,
@@ -97,6 +99,7 @@ class GraphEncoder(nn.Module):
             seed = draw_seed() if self.training else 0
         parameters = self.parameters_in_order()
         return EncoderPass(
+            backend,
             graph,
             LayerWeights(*parameters[:10]),
             LayerWeights(*parameters[10:]),

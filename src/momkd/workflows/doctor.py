@@ -11,6 +11,7 @@ from pathlib import Path
 import momkd
 
 _CORE = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "h5py", "safetensors", "pydantic")
+_FOR_CARDS = {"cuda": ("triton", "graph attention compiled for this card")}
 _EXTRAS = {
     "xgb": ("xgboost", "genes selected by XGBoost importance, as published"),
     "fast": ("numba", "graph attention compiled on this machine: faster, in less memory"),
@@ -40,7 +41,8 @@ def doctor(folder: Path | str = ".") -> list[Finding]:
     ]
     found += [Finding(what=name, state=importlib.metadata.version(name)) for name in _CORE]
     found += [_cores(), _memory(), _accelerator(), _disk(Path(folder))]
-    for extra, (module, purpose) in _EXTRAS.items():
+    extras = {**_EXTRAS, **(_FOR_CARDS if _card() else {})}
+    for extra, (module, purpose) in extras.items():
         there = importlib.util.find_spec(module) is not None
         found.append(
             Finding(
@@ -68,11 +70,13 @@ def _memory() -> Finding:
 
 
 def _accelerator() -> Finding:
+    return Finding(what="accelerator", state=_card() or "none; everything runs on the CPU")
+
+
+def _card() -> str:
     import torch
 
-    if torch.cuda.is_available():
-        return Finding(what="accelerator", state=torch.cuda.get_device_name(0))
-    return Finding(what="accelerator", state="none; everything runs on the CPU")
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
 
 
 def _disk(folder: Path) -> Finding:

@@ -63,9 +63,9 @@ def edge_mask(
 
 
 def _factors(drop: Drop, words: Tensor, draws: Tensor, like: Tensor) -> Tensor:
-    x = _signed(drop.seed) + words * _signed(_GOLDEN)
+    x = signed(drop.seed) + words * signed(_GOLDEN)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        x = (x ^ _shift(x, shift)) * _signed(factor)
+        x = (x ^ _shift(x, shift)) * signed(factor)
     x = x ^ _shift(x, 31)
     drawn = (x >> (16 * draws)) & (_LEVELS - 1)
     return (drawn >= drop.threshold).to(like) * drop.scale
@@ -76,7 +76,8 @@ def _shift(x: Tensor, n: int) -> Tensor:
     return (x >> n) & ((1 << (64 - n)) - 1)
 
 
-def _signed(word: int) -> int:
+def signed(word: int) -> int:
+    """Give a word of 64 bits as the number with a sign that has the same bits."""
     return word - _WORD if word >= _WORD // 2 else word
 
 

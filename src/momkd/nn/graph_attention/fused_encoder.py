@@ -13,8 +13,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from momkd.nn.graph_attention.backends import CompiledBackend
 from momkd.nn.graph_attention.counter_dropout import Drop
-from momkd.nn.graph_attention.fused_layer import FusedLayer, LayerGradients, Slot, as_heads
+from momkd.nn.graph_attention.fused_layer import (
+    LayerGradients,
+    LayerSetting,
+    Slot,
+    as_heads,
+    fused_layer,
+)
 from momkd.nn.graph_attention.tile_graph import TileGraph
 
 BLOCK_ROWS = 8192
@@ -69,8 +76,10 @@ class EncoderPass:
 
     Parameters
     ----------
+    backend
+        Which loops.
     graph
-        Who hears whom.
+        Who hears whom; several bags packed into one graph will do.
     first, second
         The layers' parameters.
     drops
@@ -85,6 +94,7 @@ class EncoderPass:
 
     def __init__(
         self,
+        backend: CompiledBackend,
         graph: TileGraph,
         first: LayerWeights,
         second: LayerWeights,
@@ -98,23 +108,26 @@ class EncoderPass:
         self._kind = torch.bfloat16 if low else first.attention.dtype
         self._keep = keep
         self._dim_head = first.attention.shape[1]
-        self._layer_1 = FusedLayer(
-            graph,
-            first.attention,
-            first.bias,
+        one = LayerSetting(
+            graph=graph,
+            attention=first.attention,
+            bias=first.bias,
             norm=(first.gain, first.shift, epsilon[0]),
             drop=drops.attention_1,
             drop_output=drops.output_1,
+            keep=keep,
         )
-        self._layer_2 = FusedLayer(
-            graph,
-            second.attention,
-            second.bias,
+        two = LayerSetting(
+            graph=graph,
+            attention=second.attention,
+            bias=second.bias,
             norm=(second.gain, second.shift, epsilon[1]),
             drop=drops.attention_2,
             drop_output=drops.output_2,
             with_maximum=True,
+            keep=keep,
         )
+        self._layer_1, self._layer_2 = fused_layer(backend, one), fused_layer(backend, two)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -181,7 +194,7 @@ class EncoderPass:
         gradients += self._second.in_order(weight_2, found_2)
         return d_x, gradients
 
-    def _heads(self, x: Tensor) -> Any:
+    def _heads(self, x: Tensor) -> Tensor:
         return as_heads(x, self._dim_head)
 
     def _blocks(self, x: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from momkd.nn.graph_attention.backends import KernelChoice, compiles_for
+from momkd.nn.graph_attention.backends import KernelChoice, compiled_backend
 from momkd.nn.graph_attention.counter_dropout import (
     NO_DROP,
     Drop,
@@ -90,12 +90,12 @@ class GATv2(nn.Module):
             them from torch's generator, and the compiled one takes its seed from there.
         """
         graph = TileGraph.of(graph)
-        if compiles_for(self.kernels, x, self.attention):
+        if (backend := compiled_backend(self.kernels, x, self.attention)) is not None:
             from momkd.nn.graph_attention.fused_layer import hear_fused
 
             drop = self.drop(draw_seed() if seed is None and self.drops else seed or 0)
             projected = torch.cat([self.source(x), self.target(x)], dim=1)
-            return hear_fused(projected, self.attention, self.bias, graph, drop)
+            return hear_fused(backend, projected, self.attention, self.bias, graph, drop)
         return self._hear(x, graph, self._masks(x, graph, seed))
 
     @property

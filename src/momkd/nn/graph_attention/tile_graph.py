@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Int32, Int64
@@ -74,6 +74,20 @@ def pack_neighbours(
     return torch.cat(packed)
 
 
+class EdgeIndex(NamedTuple):
+    """The edges of a graph by both ends; past the last edge the arrays hold nothing of use.
+
+    The edges that tile i hears by are ``starts[i]`` to ``starts[i + 1]``, their sources ``heard``.
+    Those by which it is heard are ``edge[back[i] : back[i + 1]]``, and ``who`` hears.
+    """
+
+    starts: Int32[Tensor, " n_tiles_1"]
+    heard: Int32[Tensor, " n_places"]
+    back: Int32[Tensor, " n_tiles_1"]
+    who: Int32[Tensor, " n_places"]
+    edge: Int32[Tensor, " n_places"]
+
+
 class TileGraph:
     """A graph of tiles in the forms the backends want, each made when first asked for.
 
@@ -129,3 +143,44 @@ class TileGraph:
         if with_itself and self._direction == "listed_by":
             return back, sources, starts, items, there
         return starts, items, back, sources, here
+
+    @cached_property
+    def index(self) -> EdgeIndex:
+        """The same edges in the same order as tensors, made where the neighbours are.
+
+        On a CUDA device nothing waits for it: no size is asked of the device.
+        """
+        if "lists" in self.__dict__:
+            return EdgeIndex(*_index_rows(self.lists, itself=False)[:5])
+        starts, items, back, sources, here, there = _index_rows(self._neighbours, itself=True)
+        if self._direction == "listed_by":
+            return EdgeIndex(back, sources, starts, items, there)
+        return EdgeIndex(starts, items, back, sources, here)
+
+
+def _index_rows(rows: Tensor, *, itself: bool) -> tuple[Tensor, ...]:
+    """Order edges by both ends; with ``itself`` each tile comes first, in its row and back.
+
+    Gives (starts, items) of rows without gaps, the same of the transpose, for each edge of the
+    transpose its place in the rows, and for each of the rows its place in the transpose.
+    """
+    n_tiles = len(rows)
+    tiles = torch.arange(n_tiles, device=rows.device)
+    rows = rows.long()
+    if itself:
+        rows = torch.cat([tiles[:, None], rows], dim=1)
+    width = rows.shape[1]
+    there = rows >= 0
+    starts = nn.functional.pad(torch.cumsum(there.sum(dim=1), 0), (1, 0))
+    packed = torch.sort((~there).flatten().to(torch.uint8), stable=True).indices
+    items = rows.flatten().index_select(0, packed)
+    listeners = torch.div(packed, width, rounding_mode="floor")
+    key = torch.where(items < 0, n_tiles, items)
+    if itself:
+        key = 2 * key + (items != listeners)
+    key, here = torch.sort(key, stable=True)
+    back = torch.searchsorted(key, torch.arange(n_tiles + 1, device=rows.device) * (1 + itself))
+    places = torch.empty_like(here)
+    places[here] = torch.arange(len(here), device=rows.device)
+    sources = listeners.index_select(0, here)
+    return tuple(x.int() for x in (starts, items, back, sources, here, places))

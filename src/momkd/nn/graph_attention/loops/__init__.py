@@ -1,1 +1,1 @@
-"""Loops compiled by numba; imported only where numba works. Use: :mod:`fused_layer`."""
+"""Loops compiled by numba; imported only where numba works. Use: :mod:`numba_layer`."""

@@ -1,0 +1,1 @@
+"""Programs compiled by triton; imported only where triton is. Use: :mod:`triton_layer`."""
