@@ -71,7 +71,7 @@ class TritonLayer(FusedLayer):
         """See :meth:`FusedLayer.forward`."""
         n_heads = len(self._weights[0])
         residual, to = carried[:, -n_heads:], out.array[:, out.part :]
-        with torch.cuda.device_of(projected):
+        with torch.cuda.device_of(projected):  # type: ignore[no-untyped-call]
             programs.hear[(-(-self.n_tiles // self._rows),)](
                 *self._index[:2],
                 *_both(projected, n_heads),
@@ -106,7 +106,7 @@ class TritonLayer(FusedLayer):
         reached, y = d_out.array[:, d_out.part :], d_heard.array[:, d_heard.part :]
         d_target = d_projected[:, n_heads:]
         given = _both(projected, n_heads)
-        with torch.cuda.device_of(projected):
+        with torch.cuda.device_of(projected):  # type: ignore[no-untyped-call]
             back_programs.target_rows[(n_programs,)](
                 *self._index[:2],
                 *given,
@@ -128,9 +128,9 @@ class TritonLayer(FusedLayer):
                 *(sources, self.n_tiles, n_blocks, self._seeds["seed_any"]),
                 **self._shape,
             )
-            found = self._add_up(rows, 6)
-            (source,) = self._add_up(sources, 1)
-        return LayerGradients(*found[:4], source, *found[4:])
+            own, bias, gain, shift, target_bias, residual_bias = self._add_up(rows, 6)
+            (source_bias,) = self._add_up(sources, 1)
+        return LayerGradients(own, bias, gain, shift, source_bias, target_bias, residual_bias)
 
     def _add_up(self, sums: Tensor, n_parts: int) -> tuple[Tensor, ...]:
         n_columns = sums.shape[1]
