@@ -257,6 +257,7 @@ def test_bags_without_coordinates(cohort: Path, tmp_path: Path) -> None:
     assert plain.code == 0, plain.err
 
 
+@pytest.mark.slow
 def test_real_bags_without_rna_or_coordinates(shared_data: Path, tmp_path: Path) -> None:
     """UCSB breast: 58 real bags of 708 features, no RNA, no coordinates."""
     table = pd.read_csv(shared_data / "ucsb-breast" / "ucsb_breast_cancer.csv.gz", header=None)

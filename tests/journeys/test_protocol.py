@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from tests.journeys.run_momkd import momkd, refused
 
@@ -18,6 +19,7 @@ def _with_age(cohort: Path) -> Path:
     return cohort / "momkd.yaml"
 
 
+@pytest.mark.slow
 def test_controls_stand_beside_the_model(cohort: Path, tmp_path: Path) -> None:
     config, run = _with_age(cohort), tmp_path / "run"
     answer = momkd(

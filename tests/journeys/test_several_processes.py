@@ -63,6 +63,7 @@ def _whole(config: Path, run: Path) -> dict[str, str]:
     return _bytes_of(run)
 
 
+@pytest.mark.slow
 def test_a_killed_member_ends_all_and_the_run_goes_on(made_cohort: Path, tmp_path: Path) -> None:
     config, run = made_cohort / "momkd.yaml", tmp_path / "run"
     _kill(1, config, run)

@@ -24,7 +24,7 @@ def kernels(request, monkeypatch):
     choice = choose_kernels(request.param)
     if choice.backend != request.param:
         pytest.skip(choice.note)
-    monkeypatch.setattr(backends, "default_kernels", lambda: choice)
+    monkeypatch.setattr(backends, "default_kernels", lambda _kind="cpu": choice)
     return choice
 
 
