@@ -11,6 +11,7 @@ from momkd.data.features import examine_files, read_bag
 from tests.journeys.run_momkd import momkd, refused
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_and_predicts_as_before(
     finished_run: Path, made_cohort: Path, tmp_path: Path
 ) -> None:

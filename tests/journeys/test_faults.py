@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from momkd.errors import MomkdError
+from momkd.workflows.check import check
 from tests.journeys.run_momkd import Answer, momkd, refused
 
 Spoil = Callable[[Path], None]
@@ -609,18 +611,25 @@ def test_given_folds(cohort: Path, tmp_path: Path) -> None:
             *("--model", "mean_logistic", "--set", f"folds.file={path}"),
         )
 
+    def is_refused(table: pd.DataFrame, code: int, *needles: str) -> None:
+        table.to_csv(path, index=False)
+        with pytest.raises(MomkdError) as refusal:
+            check(cohort / "momkd.yaml", set_=[f"folds.file={path}"])
+        assert refusal.value.exit_code == code
+        assert all(needle in str(refusal.value) for needle in needles)
+
     first = folds.iloc[[0]]
     refused(answer(pd.concat([folds, first.assign(split="test")])), 5, "[K01]", "sides")
     moved = folds.copy()
     case = folds.loc[folds["split"] == "test", "case_id"].iloc[0]
     moved.loc[(moved["case_id"] == case) & (moved["split"] == "test"), "split"] = "train"
-    refused(answer(moved), 3, "[K02]", "never tested")
-    refused(answer(folds[folds["case_id"] != case]), 3, "[K09]", "misses")
-    refused(answer(folds.assign(cohort="0" * 64)), 5, "[K10]", "another cohort")
+    is_refused(moved, 3, "[K02]", "never tested")
+    is_refused(folds[folds["case_id"] != case], 3, "[K09]", "misses")
+    is_refused(folds.assign(cohort="0" * 64), 5, "[K10]", "another cohort")
     slides = pd.read_csv(tmp_path / "made" / "cohort.csv", dtype=str).dropna(subset="slide_id")
     by_slide = folds.merge(slides[["case_id", "slide_id"]], on="case_id").drop(columns="case_id")
     twice = by_slide[by_slide["split"] != "test"].iloc[[0]].assign(split="test")
-    refused(answer(pd.concat([by_slide, twice])), 5, "[K11]", "sides")
+    is_refused(pd.concat([by_slide, twice]), 5, "[K11]", "sides")
     good = answer(folds)
     assert good.code == 0, good.err
 

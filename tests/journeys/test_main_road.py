@@ -230,6 +230,7 @@ def test_inspect_names_what_it_finds(cohort: Path, tmp_path: Path) -> None:
     assert "60 genes" in answer.out
 
 
+@pytest.mark.slow
 def test_slides_of_few_tiles_train_and_predict(cohort: Path, tmp_path: Path) -> None:
     files = sorted((cohort / "features").iterdir())
     for path, n_tiles in zip(files, [1, 2, 8, 9] * 4, strict=False):
