@@ -164,7 +164,7 @@ def _write_cohort(
     ]
     columns = ["kind", "id", "case_id", "code", "reason"]
     pd.DataFrame(left, columns=columns).to_csv(folder / "dropped.csv", index=False)
-    text = "data: {features: [/home/someone/features], clinical: c.csv, rna: null}\n"
+    text = "data: {features: [/srv/someone/features], clinical: c.csv, rna: null}\n"
     (folder / "config.yaml").write_text(text)
 
 

@@ -91,7 +91,7 @@ def test_intervals_name_each_row_and_say_what_is_not_defined() -> None:
 
 def test_words_are_escaped_once() -> None:
     axis = Axis(label="<b>&</b>", low=0.0, high=1.0)
-    svg = draw_lines([Line(x=[0.0], y=[0.0])], x=axis, y=axis, alt='"<i>" /home/a/b.csv')
+    svg = draw_lines([Line(x=[0.0], y=[0.0])], x=axis, y=axis, alt='"<i>" /srv/a/b.csv')
     assert isinstance(svg, Markup)
     assert "<b>" not in svg
     assert "&lt;b&gt;&amp;&lt;/b&gt;" in svg

@@ -169,12 +169,12 @@ def test_undefined_is_said_and_columns_stay_in_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "shown"),
     [
-        ("/home/someone/study/clinical.csv: row 3", ".../clinical.csv: row 3"),
+        ("/srv/someone/study/clinical.csv: row 3", ".../clinical.csv: row 3"),
         ("in /data/My Slides/TCGA/x.h5", "in .../x.h5"),
         ("~/study/x.csv", ".../x.csv"),
         (r"C:\Users\someone\x.csv", ".../x.csv"),
-        ("file:///home/someone/x.csv", ".../x.csv"),
-        ("features:/home/someone/x.csv", "features:.../x.csv"),
+        ("file:///srv/someone/x.csv", ".../x.csv"),
+        ("features:/srv/someone/x.csv", "features:.../x.csv"),
         ("3/4 of 7/9, and/or, um/px", "3/4 of 7/9, and/or, um/px"),
         ("recipes/momkd/paper.yaml", "recipes/momkd/paper.yaml"),
     ],

@@ -81,7 +81,7 @@ def test_the_page_says_what_the_folder_knows(run: Path) -> None:
     ):
         assert needle in words, needle
     assert "8.000 (8.000 to 8.000)" in words, "perplexity at the epoch that was kept"
-    assert "/home/someone" not in html
+    assert "/srv/someone" not in html
     assert "HER2-c000" not in html, "no patient is named unless asked"
     charts = [a for a in page.all("svg") if a.get("role") == "img"]
     assert len(charts) == 1 + 3 + 2 + 3 + 3 + 3  # AUROC; curves; calibration; trainings; memory
