@@ -2,12 +2,13 @@
 
     python benchmarks/speed.py --sizes 2000 8000 --rounds 7 -o benchmarks/results/speed
     python benchmarks/speed.py --reference ~/MoMKD ...        # the published code, if you have it
-    python benchmarks/speed.py --device cuda -o benchmarks/results/speed_cuda ...
+    python benchmarks/speed.py --device cuda --batch 16 -o benchmarks/results/speed_cuda ...
 
-Arms, one process each, take turns: the published code (stock, and with freed memory kept), the same
-model with torch_geometric's layers (both), ours on plain torch, ``exact`` and ``fast``. A ratio is
-the median over rounds of a baseline's time to an arm's in the same round. Nothing is timed whose
-outputs and gradients do not agree. ``make bench`` runs the default.
+Arms, one process each (on a CUDA device all in one), take turns: the published code (stock, and
+with freed memory kept), the same model with torch_geometric's layers (both), ours on plain torch,
+``exact`` and ``fast``. A ratio is the median over rounds of a baseline's time to an arm's in the
+same round. Nothing is timed whose outputs and gradients do not agree. ``make bench`` runs the
+default.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from large_bag import machine, ragged_lattice
-from speed_arms import SIZES, Arm, Case, measure_memory, serve
+from speed_arms import SIZES, Arm, Case, Worker, measure_memory, serve
 
 from momkd import storage
 from momkd.compilation import numba_version, triton_version
@@ -37,16 +38,23 @@ BUSY = 1.15  # wall over CPU time of one thread from which a round says nothing
 
 def arms_of(reference: str | None, device: str) -> list[Arm]:
     """Give the arms; baselines first. On a CUDA device freed memory stays with torch anyway."""
-    if device != "cpu":
-        return [Arm(kind=kind) for kind in ("pyg", "plain", "exact", "fast")]
     kinds = ["reference"] if reference else []
+    if device != "cpu":
+        return [Arm(kind=kind) for kind in (*kinds, "pyg", "plain", "exact", "fast")]
     baselines = [Arm(kind=k, keeps_memory=kept) for k in [*kinds, "pyg"] for kept in (False, True)]
     return [*baselines, *(Arm(kind=kind) for kind in ("plain", "exact", "fast"))]
 
 
 @contextlib.contextmanager
 def started(case: Case, arms: Sequence[Arm]) -> Iterator[dict[str, Any]]:
-    """Run a process for each arm; give the pipes to them."""
+    """Run a process for each arm; give the pipes to them.
+
+    On a CUDA device, where the allocator is torch's own and starting up takes long, all arms stand
+    in this process.
+    """
+    if case.device == "cuda":
+        yield {arm.name: Worker(case, arm) for arm in arms}
+        return
     pipes, processes = {}, []
     try:
         for arm in arms:
@@ -103,7 +111,8 @@ def time_rounds(
         for _ in range(2):
             ask(pipe, what)
     rounds = [{name: ask(pipe, what) for name, pipe in pipes.items()} for _ in range(n_rounds)]
-    busy = [case.threads == 1 and any(w / c > BUSY for w, c in row.values()) for row in rounds]
+    alone = case.threads == 1 and case.device == "cpu"
+    busy = [alone and any(w / c > BUSY for w, c in row.values()) for row in rounds]
     table: dict[str, dict[str, Any]] = {}
     for name in pipes:
         row: dict[str, Any] = {"wall_s": statistics.median(r[name][0] for r in rounds)}
@@ -155,8 +164,8 @@ def operations(case: Case) -> dict[str, float]:
     third = 2 * dim * shared
     forward = first + second + third
     return {
-        "infer": case.tiles * forward,
-        "train": case.tiles * (forward + first + 2 * second + 2 * third),
+        "infer": case.batch * case.tiles * forward,
+        "train": case.batch * case.tiles * (forward + first + 2 * second + 2 * third),
     }
 
 
@@ -200,6 +209,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         },
         "device": options.device,
         "threads": options.threads,
+        "batch": options.batch,
         "load_before": os.getloadavg(),
         "ceiling": ceilings(options.threads, options.device),
         "sizes": {},
@@ -212,14 +222,19 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             threads=options.threads,
             reference=options.reference,
             device=options.device,
+            batch=options.batch,
         )
         found: dict[str, Any] = {"operations": operations(case), "graph_ms": time_graph(n_tiles)}
         with started(case, arms) as pipes:
             found["errors"] = gate(pipes)
             for what in ("train", "infer"):
                 found[what] = time_rounds(case, pipes, what, options.rounds)
-        for what in ("train", "infer"):
-            found[f"memory_{what}"] = {a.name: memory_of(case, a, what) for a in arms}
+                if on_card:
+                    peaks = {name: ask(pipe, f"peak of {what}") for name, pipe in pipes.items()}
+                    found[f"memory_{what}"] = peaks
+        if not on_card:
+            for what in ("train", "infer"):
+                found[f"memory_{what}"] = {a.name: memory_of(case, a, what) for a in arms}
         result["sizes"][str(n_tiles)] = found
         print(f"{n_tiles} tiles: done, load {os.getloadavg()[0]:.1f}", flush=True)
     result["load_after"] = os.getloadavg()
@@ -233,12 +248,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dim", type=int, default=1536)
     parser.add_argument("--genes", type=int, default=768)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=1, help="bags in a step")
     parser.add_argument("--reference", help="folder of the published code")
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/results/speed"))
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     options = parser.parse_args()
-    if options.device == "cuda" and (options.reference or not torch.cuda.is_available()):
-        parser.error("--device cuda needs a CUDA device, and goes without --reference")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no CUDA device")
     return options
 
 

@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Case:
     seed: int = 0
     reference: str | None = None
     device: str = "cpu"
+    batch: int = 1  # bags of that size in a step; the published code takes them one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,10 @@ class OwnModel:
 
     def __init__(self, case: Case, kind: str, bag: Bag, rna: Tensor) -> None:
         self._case, self._kind = case, kind
-        self._samples = [Sample(case_id="a", label=1, bag=bag, rna=rna)]
+        sample = Sample(case_id="a", label=1, bag=bag, rna=rna)
+        self._samples = [
+            replace(sample, case_id=f"case {i}", label=(i + 1) % 2) for i in range(case.batch)
+        ]
         self._bag = bag
         self._model = build(case, kind).train()
         self._parameters = list(self._model.parameters())
@@ -148,10 +152,10 @@ class OwnModel:
             self._model.after_step(losses)
 
     def infer(self) -> None:
-        """Score the bag from histology."""
+        """Score the bags from histology."""
         self._model.eval()
         with torch.inference_mode():
-            self._model(self._bag)
+            self._model.forward_packed([self._bag] * self._case.batch)
         self._model.train()
 
     def answer(self) -> dict[str, np.ndarray]:
@@ -186,13 +190,13 @@ class PublishedModel:
         from models.mkd import MKD
         from utils.Mkd_train_utils import PrototypicalAlignmentLoss
 
-        self._model = MKD(
-            rna_input_dim=case.genes, wsi_input_dim=case.dim, num_memory_per_class=16
-        ).train()
+        self._case = case
+        self._model = MKD(rna_input_dim=case.genes, wsi_input_dim=case.dim, num_memory_per_class=16)
+        self._model = self._model.to(case.device).train()
         self._ours = build(case, "plain")
         _copy_weights(self._ours, self._model)
         self._align = PrototypicalAlignmentLoss(margin=0.3)
-        self._rna, self._label = rna[None], torch.tensor([1])
+        self._rna, self._label = rna[None], torch.tensor([1], device=case.device)
         neighbours = bag.neighbours
         assert neighbours is not None
         lister, place = (neighbours >= 0).nonzero(as_tuple=True)
@@ -201,7 +205,12 @@ class PublishedModel:
         self._optimiser = torch.optim.AdamW(self._model.parameters(), lr=LR, weight_decay=DECAY)
 
     def train(self) -> None:
-        """Take a step as its loop does, with its weights of the terms."""
+        """Take steps as its loop does, one a bag."""
+        for _ in range(self._case.batch):
+            self._step()
+
+    def _step(self) -> None:
+        """Take a step with its weights of the terms."""
         out = self._model.forward_train(self._rna, self._slide, self._label)
         centres = out["pos_centers"], out["neg_centers"]
         align = self._align(out["rna_proj"], out["wsi_proj"], *centres, self._label)
@@ -217,9 +226,10 @@ class PublishedModel:
             term.sum().item()
 
     def infer(self) -> None:
-        """Score the bag."""
+        """Score the bags one by one."""
         self._model.eval()
-        self._model.forward_inference(self._slide)
+        for _ in range(self._case.batch):
+            self._model.forward_inference(self._slide)
         self._model.train()
 
     def answer(self) -> dict[str, np.ndarray]:
@@ -227,7 +237,8 @@ class PublishedModel:
         self._model.eval()
         logits, attention = self._model.forward_inference(self._slide)
         self._model.train()
-        return {"logits": logits[0].numpy(), "attention": attention.flatten().numpy()}
+        found = {"logits": logits[0], "attention": attention.flatten()}
+        return {name: value.cpu().numpy() for name, value in found.items()}
 
 
 _NAMES = {
@@ -266,7 +277,7 @@ def make_model(case: Case, arm: Arm) -> Any:
     bag = make_bag(case.tiles, case, {}).to(torch.device(case.device))  # type: ignore[arg-type]
     rna = torch.randn(case.genes, generator=torch.Generator().manual_seed(case.seed))
     if arm.kind == "reference":
-        return PublishedModel(case, bag, rna)
+        return PublishedModel(case, bag, rna.to(case.device))
     return OwnModel(case, arm.kind, bag, rna.to(case.device))
 
 
@@ -276,42 +287,64 @@ def finish(case: Case) -> None:
         torch.cuda.synchronize()
 
 
-def serve(case: Case, arm: Arm, pipe: Connection) -> None:
-    """Be the process of one arm: do what the other end says until it says nothing more."""
-    torch.set_num_threads(case.threads)
-    if arm.keeps_memory:
-        keep_freed_memory()
-    model = make_model(case, arm)
-    work: dict[str, Callable[[], Any]] = {"train": model.train, "infer": model.infer}
-    pipe.send("ready")
-    while (what := pipe.recv()) is not None:
+class Worker:
+    """One arm at work; answers like the end of a pipe, so that it may stand in this process."""
+
+    def __init__(self, case: Case, arm: Arm) -> None:
+        torch.set_num_threads(case.threads)
+        if arm.keeps_memory:
+            keep_freed_memory()
+        self._case = case
+        self._model = make_model(case, arm)
+        self._answer: Any = None
+
+    def send(self, what: str | None) -> None:
+        """Do something: ``answer``, ``train``, ``infer``, or one of these after ``peak of``."""
+        if what is None:
+            return
         if what == "answer":
-            pipe.send(model.answer())
-            continue
+            self._answer = self._model.answer()
+        elif what.startswith("peak of "):
+            self._answer = self._peak(getattr(self._model, what.removeprefix("peak of ")))
+        else:
+            self._answer = self._time(getattr(self._model, what))
+
+    def recv(self) -> Any:
+        """Give what came of it."""
+        return self._answer
+
+    def _time(self, work: Callable[[], Any]) -> tuple[float, float]:
         wall, cpu = time.perf_counter(), time.process_time()
-        work[what]()
-        finish(case)
-        pipe.send((time.perf_counter() - wall, time.process_time() - cpu))
+        work()
+        finish(self._case)
+        return time.perf_counter() - wall, time.process_time() - cpu
 
-
-def measure_memory(case: Case, arm: Arm, what: str, pipe: Connection) -> None:
-    """Give the peak above what stands before, and the process's peak, in bytes; Linux only.
-
-    On a CUDA device both are of the device: what torch's allocator handed out.
-    """
-    torch.set_num_threads(case.threads)
-    if arm.keeps_memory:
-        keep_freed_memory()
-    model = make_model(case, arm)
-    if case.device == "cuda":
+    def _peak(self, work: Callable[[], Any]) -> tuple[int, int]:
+        """Give the peak on a CUDA device above what stood there, and the whole, in bytes."""
         stood = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         for _ in range(2):
-            getattr(model, what)()
-        finish(case)
+            work()
+        finish(self._case)
         peak = torch.cuda.max_memory_allocated()
-        pipe.send((peak - stood, peak))
-        return
+        return peak - stood, peak
+
+
+def serve(case: Case, arm: Arm, pipe: Connection) -> None:
+    """Be the process of one arm: do what the other end says until it says nothing more."""
+    worker = Worker(case, arm)
+    pipe.send("ready")
+    while (what := pipe.recv()) is not None:
+        worker.send(what)
+        pipe.send(worker.recv())
+
+
+def measure_memory(case: Case, arm: Arm, what: str, pipe: Connection) -> None:
+    """Give the peak above what stands before, and the process's peak, in bytes; Linux only."""
+    torch.set_num_threads(case.threads)
+    if arm.keeps_memory:
+        keep_freed_memory()
+    model = make_model(case, arm)
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     for _ in range(2):

@@ -18,7 +18,8 @@ def write_table(result: dict[str, Any], path: Path) -> str:
     lines = [
         "# Speed and memory of MoMKD",
         "",
-        f"{result['date']}, {_words(result['machine'])}, {result['threads']} thread(s), load "
+        f"{result['date']}, {_words(result['machine'])}, {result['threads']} thread(s), "
+        f"{result.get('batch', 1)} bag(s) of that size in a step, load "
         f"{result['load_before'][0]:.1f} before and {result['load_after'][0]:.1f} after.",
         "Products alone run at "
         + ", ".join(f"{v / 1e9:.0f} GFLOP/s ({k})" for k, v in result["ceiling"].items())
@@ -91,7 +92,7 @@ def _time_table(result: dict[str, Any], what: str, title: str, clock: str) -> li
             seconds = row[f"{clock}_s"]
             kind = "fast" if name == "fast" else "exact"
             floor = found["operations"][what] / result["ceiling"][kind]
-            cells = [n_tiles, name, f"{1e3 * seconds:.1f}", f"{floor / seconds:.0%}"]
+            cells = [n_tiles, name, f"{1e3 * seconds:.2f}", f"{floor / seconds:.0%}"]
             for baseline in baselines:
                 ratio = row.get(f"x_{baseline}_{clock}")
                 cells.append("" if ratio is None else "{:.2f} [{:.2f}, {:.2f}]".format(*ratio))
@@ -119,10 +120,11 @@ def _growth(result: dict[str, Any]) -> list[str]:
     sizes = [int(n) for n in result["sizes"]]
     if len(sizes) < 2:
         return []
+    clock = "cpu_s" if result["device"] == "cpu" else "wall_s"
     parts = []
     for name in _names(result):
         for what in ("train", "infer"):
-            values = [found[what]["arms"][name]["cpu_s"] for found in result["sizes"].values()]
+            values = [found[what]["arms"][name][clock] for found in result["sizes"].values()]
             exponent = np.polyfit(np.log(sizes), np.log(values), 1)[0]
             parts.append(f"{name} {what} {exponent:.2f}")
     return ["Growth with the number of tiles (slope in logarithms): " + ", ".join(parts) + ".", ""]

@@ -21,7 +21,7 @@ from momkd.checkpoint import CheckpointStore, require_same
 from momkd.errors import InterruptedRunError, ModelError
 from momkd.fitting.admission import require_company, require_scorable
 from momkd.fitting.allocator import keep_freed_memory
-from momkd.fitting.device import make_fabric
+from momkd.fitting.device import make_fabric, room_on
 from momkd.fitting.division import own_part, require_equal
 from momkd.fitting.fit_options import FitOptions
 from momkd.fitting.fitted import Fitted
@@ -49,7 +49,7 @@ __all__ = ["FitOptions", "Fitted", "Progress", "Scored", "fit", "score"]
 
 _CONSTANT_SPREAD = 1e-6
 _SAVING_SHARE = 0.1
-_WITHOUT_EFFECT = ("checkpoint_every_s", "keep_memory")
+_WITHOUT_EFFECT = ("checkpoint_every_s", "keep_memory", "device_cache_gib")
 
 
 def fit(
@@ -147,8 +147,9 @@ class _Loop:
         self.fabric.to_device(model)
         model.processes = self.processes = processes
         self.model = model
-        self.train = PlacedSamples(train, self.fabric.device, self._let_stop)
-        self.val = PlacedSamples(val, self.fabric.device, self._let_stop)
+        device, room = self.fabric.device, room_on(self.fabric.device, options.device_cache_gib)
+        self.train = PlacedSamples(train, device, self._let_stop, room=room)
+        self.val = PlacedSamples(val, device, self._let_stop, room=room)
         self.options = options
         self.seed = seed
         self.store = store

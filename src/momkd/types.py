@@ -118,7 +118,8 @@ class Bag:
             _require(len(self.grid) == n_tiles, f"{self.slide_id}: grid and embeddings differ")
         if self.neighbours is not None:
             _require(len(self.neighbours) == n_tiles, f"{self.slide_id}: neighbours differ")
-            if self.neighbours.numel():
+            # what lies on another device was checked before it went there; asking would wait for it
+            if self.neighbours.numel() and self.neighbours.device.type == "cpu":
                 low, high = torch.aminmax(self.neighbours)
                 _require(int(low) >= -1 and int(high) < n_tiles, f"{self.slide_id}: neighbours")
 
@@ -129,6 +130,11 @@ class Bag:
     def dim(self) -> int:
         """Width of an embedding."""
         return self.embeddings.shape[1]
+
+    @property
+    def n_bytes(self) -> int:
+        """Room that the tensors take."""
+        return self.embeddings.nbytes + (0 if self.neighbours is None else self.neighbours.nbytes)
 
     def to(self, device: torch.device | str) -> "Bag":
         """Give the same bag with its tensors on ``device``."""

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes
 _WORK = ("--devices", 2, "--set", "fit.epochs=12", "--set", "fit.checkpoint_every_s=0.05")
 
 
-def _start(config: Path, run: Path) -> subprocess.Popen[str]:
+def _start(config: Path, run: Path, work: Sequence[object] = _WORK) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command("train", "-c", config, "-o", run, "--model", "momkd", *_WORK),
+        command("train", "-c", config, "-o", run, "--model", "momkd", *work),
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -38,7 +38,7 @@ def make_encoder(kernels, *, dim_in=10, dim=8, n_heads=2, dropout=0.5, dtype=tor
 
 
 def gradients(out, wanted_of):
-    pull = torch.sin(torch.arange(out.numel(), dtype=out.dtype)).view_as(out)
+    pull = torch.sin(torch.arange(out.numel(), dtype=out.dtype, device=out.device)).view_as(out)
     return torch.autograd.grad((out * pull).sum(), wanted_of)
 
 

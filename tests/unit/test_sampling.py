@@ -1,6 +1,7 @@
 """Order and randomness of a training are functions of seed, epoch and step."""
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -9,13 +10,14 @@ import torch
 from momkd.fitting.sampling import (
     PlacedSamples,
     Purpose,
+    Room,
     batches,
     derive_seed,
     epoch_order,
     name_keys,
     sample_weights,
 )
-from momkd.types import SampleKey
+from momkd.types import Sample, SampleKey
 from tests.unit.toy_training import MemorySource, make_samples, train_source
 
 
@@ -83,6 +85,30 @@ def test_samples_are_named() -> None:
     source = train_source()
     assert name_keys([source.keys[2], source.keys[-1]]) == "slide t1-0, case rna1"
     assert name_keys([source.keys[2]] * 6).endswith("and 2 more")
+
+
+def test_placed_samples_stay_while_there_is_room() -> None:
+    source = MemorySource(make_samples(4, seed=0, name="s"))
+    read: list[int] = []
+    iterate = source.iterate
+
+    def counted(indices: Sequence[int]) -> Iterator[Sample]:
+        read.extend(indices)
+        return iterate(indices)
+
+    source.iterate = counted  # type: ignore[method-assign]
+    sizes = [s.bag.n_bytes for s in source.iterate(range(5)) if s.bag is not None]
+    read.clear()
+    room = Room(sizes[2] + sizes[0])
+    placed = PlacedSamples(source, torch.device("meta"), lambda: None, room=room)
+    first = list(placed.iterate([2, 2, 0, 3]))
+    assert read == [2, 2, 0, 3]
+    again = list(placed.iterate([0, 3, 2]))
+    assert read[4:] == [3]  # the others are there
+    assert again[0] is first[2]
+    assert again[2] is first[0] is first[1] is placed[2]
+    assert [s.case_id for s in again] == [source.keys[i].case_id for i in (0, 3, 2)]
+    assert not room.take(1)
 
 
 def test_placed_samples_ask_before_each() -> None:

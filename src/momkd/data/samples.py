@@ -134,11 +134,10 @@ class SampleSet:
         if bag is not None:
             return bag
         bag = self._read(self._slides[slide_id])
-        n_bytes = bag.embeddings.nbytes + (0 if bag.neighbours is None else bag.neighbours.nbytes)
         with self._lock:
-            if slide_id not in self._cache and n_bytes <= self._room_bytes:
+            if slide_id not in self._cache and bag.n_bytes <= self._room_bytes:
                 self._cache[slide_id] = bag
-                self._room_bytes -= n_bytes
+                self._room_bytes -= bag.n_bytes
         return bag
 
 

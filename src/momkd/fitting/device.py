@@ -11,6 +11,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 
 from momkd.errors import MachineError
 from momkd.fitting.joining import PATIENCE, JoinedEnvironment, kind_of_company
+from momkd.fitting.sampling import Room
 from momkd.nn.processes import ALONE, Processes
 
 Precision: TypeAlias = Literal["32-true", "bf16-mixed", "fast"]
@@ -53,6 +54,17 @@ def make_fabric(device: str, precision: Precision, processes: Processes = ALONE)
         # one process, also inside a scheduler's job that announces several
         plugins=[LightningEnvironment()],
     )
+
+
+def room_on(device: torch.device, wanted_gib: float | None) -> Room | None:
+    """Give the room for slides that stay on a CUDA device: ``wanted_gib``, or half of what is free.
+
+    None elsewhere: on a CPU they are there already, and other devices share its memory.
+    """
+    if device.type != "cuda":
+        return None
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return Room(free_bytes // 2 if wanted_gib is None else int(wanted_gib * 2**30))
 
 
 @contextmanager

@@ -24,7 +24,8 @@ class FitOptions(Options):
     Half precision with a loss scale (``16-mixed``) is not offered: its scale is state that the data
     drive. ``threads`` is how many of them torch computes with; on few cores more than one is rarely
     faster. ``devices`` is how many processes share each batch, each with one device. It, the
-    ``kernels``, the precision ``fast`` and ``keep_memory`` are explained in docs/speed.md.
+    ``kernels``, the precision ``fast``, ``keep_memory`` and ``device_cache_gib`` are explained in
+    docs/speed.md.
     """
 
     epochs: int = Field(100, ge=1)
@@ -50,6 +51,7 @@ class FitOptions(Options):
     threads: int = Field(1, ge=1)
     kernels: Literal["auto", "torch", "numba", "triton"] = "auto"
     keep_memory: bool = True
+    device_cache_gib: float | None = Field(None, ge=0.0)
     devices: int = Field(1, ge=1)
 
     @field_validator("devices")

@@ -85,6 +85,19 @@ def name_keys(keys: Sequence[SampleKey]) -> str:
     return ", ".join(names[:4]) + more
 
 
+class Room:
+    """Bytes that several may take from."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self._n_bytes = n_bytes
+
+    def take(self, n_bytes: int) -> bool:
+        """Take so many, if they are there."""
+        there = n_bytes <= self._n_bytes
+        self._n_bytes -= n_bytes if there else 0
+        return there
+
+
 class PlacedSamples:
     """A source whose samples arrive on one device, and that lets a stop through before each.
 
@@ -96,14 +109,24 @@ class PlacedSamples:
         Where they go.
     before_each
         Called before each sample is read; may raise.
+    room
+        For samples that stay on the device; those that come too late are sent each time. None:
+        all are.
     """
 
     def __init__(
-        self, source: SampleSource, device: torch.device, before_each: Callable[[], None]
+        self,
+        source: SampleSource,
+        device: torch.device,
+        before_each: Callable[[], None],
+        *,
+        room: Room | None = None,
     ) -> None:
         self._source = source
         self._device = device
         self._before_each = before_each
+        self._room = room
+        self._kept: dict[int, Sample] = {}
 
     @property
     def keys(self) -> Sequence[SampleKey]:
@@ -115,7 +138,7 @@ class PlacedSamples:
 
     def __getitem__(self, index: int) -> Sample:
         self._before_each()
-        return self._source[index].to(self._device)
+        return self._kept.get(index) or self._place(index, self._source[index])
 
     def rna(self, index: int) -> Float32[Tensor, " n_genes"] | None:
         """Give the RNA of one sample, if it has any, without reading its slide."""
@@ -124,10 +147,13 @@ class PlacedSamples:
         return None if rna is None else rna.to(self._device)
 
     def iterate(self, indices: Sequence[int]) -> Iterator[Sample]:
-        """Give the samples at ``indices`` in that order."""
-        for sample in self._source.iterate(indices):
+        """Give the samples at ``indices`` in that order; only those not kept are read."""
+        kept = set(self._kept)
+        read = self._source.iterate([index for index in indices if index not in kept])
+        for index in indices:
+            own = self._kept[index] if index in kept else next(read)
             self._before_each()
-            yield sample.to(self._device)
+            yield own if index in kept else self._place(index, own)
 
     def groups(self, wanted: Iterable[Sequence[int]]) -> Iterator[list[Sample]]:
         """Give the samples of each group of places, reading ahead from one into the next."""
@@ -140,3 +166,12 @@ class PlacedSamples:
     def wait_s(self) -> float:
         """Seconds spent so far waiting for samples to be read."""
         return self._source.wait_s
+
+    def _place(self, index: int, sample: Sample) -> Sample:
+        if index in self._kept:  # drawn twice before it was kept
+            return self._kept[index]
+        placed = sample.to(self._device)
+        n_bytes = 0 if placed.bag is None else placed.bag.n_bytes
+        if self._room is not None and self._room.take(n_bytes):
+            self._kept[index] = placed
+        return placed

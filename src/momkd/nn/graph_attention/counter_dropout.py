@@ -37,7 +37,7 @@ NO_DROP = Drop(0, 0)
 
 def draw_seed() -> int:
     """Draw a seed from torch's global generator."""
-    return int(torch.randint(2**63 - 1, ()))
+    return int(torch.randint(2**63 - 1, (), device="cpu"))
 
 
 def drop_at(seed: int, site: int, rate: float) -> Drop:
@@ -49,8 +49,8 @@ def drop_at(seed: int, site: int, rate: float) -> Drop:
 def row_mask(drop: Drop, n_rows: int, dim: int, like: Tensor) -> Float[Tensor, "n_rows dim"]:
     """Give the factors of the elements of rows: 0, or the scale."""
     quarter = -(-dim // 4)
-    c = torch.arange(dim)
-    words = torch.arange(n_rows)[:, None] * quarter + c % quarter
+    c = torch.arange(dim, device="cpu")
+    words = torch.arange(n_rows, device="cpu")[:, None] * quarter + c % quarter
     return _factors(drop, words, (c // quarter).expand_as(words), like)
 
 
@@ -58,7 +58,8 @@ def edge_mask(
     drop: Drop, places: Int64[Tensor, "n_tiles n_heard"], n_heads: int, like: Tensor
 ) -> Float[Tensor, "n_tiles n_heard n_heads"]:
     """Give the factors of the coefficients of numbered edges."""
-    numbers = places.cpu().clamp(min=0)[:, :, None] * n_heads + torch.arange(n_heads)
+    numbers = places.cpu().clamp(min=0)[:, :, None] * n_heads
+    numbers = numbers + torch.arange(n_heads, device="cpu")
     return _factors(drop, numbers // 4, numbers % 4, like)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 Direction = Literal["own", "listed_by"]
 
@@ -88,6 +89,9 @@ class EdgeIndex(NamedTuple):
     edge: Int32[Tensor, " n_places"]
 
 
+_KNOWN: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # neighbours -> direction -> index
+
+
 class TileGraph:
     """A graph of tiles in the forms the backends want, each made when first asked for.
 
@@ -148,10 +152,17 @@ class TileGraph:
     def index(self) -> EdgeIndex:
         """The same edges in the same order as tensors, made where the neighbours are.
 
-        On a CUDA device nothing waits for it: no size is asked of the device.
+        On a CUDA device nothing waits for it: no size is asked of the device. It is kept for as
+        long as the neighbours are, because a slide that stays on the device comes again.
         """
         if "lists" in self.__dict__:
             return EdgeIndex(*_index_rows(self.lists, itself=False)[:5])
+        known = _KNOWN.setdefault(self._neighbours, {})
+        if self._direction not in known:
+            known[self._direction] = self._make_index()
+        return known[self._direction]
+
+    def _make_index(self) -> EdgeIndex:
         starts, items, back, sources, here, there = _index_rows(self._neighbours, itself=True)
         if self._direction == "listed_by":
             return EdgeIndex(back, sources, starts, items, there)
