@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Float64
-from sklearn.metrics import roc_auc_score
 
 from momkd import storage
 from momkd.simulated.ceilings import liability_threshold, slide_probability
@@ -146,6 +145,8 @@ def slide_auroc(cohort: SimulatedCohort, score: Float64[np.ndarray, " n_slides"]
     labels = cohort.labels[cases][usable]
     if labels.all() or not labels.any():
         return float("nan")
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(labels, score[usable]))
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from momkd.data.barcodes import case_of
 from momkd.data.delimited import CASE_COLUMNS, find_column, read_table
@@ -38,6 +37,8 @@ def question_labels(expression: Expression, cases: Sequence[Case], target: str) 
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
     if min(n_positive, n_negative) < _FEWEST:
         return []
+    from scipy.stats import rankdata
+
     ranks = float(rankdata(known[:, 0])[positive].sum())
     auroc = (ranks - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
     if auroc >= _LEAST_AUROC:

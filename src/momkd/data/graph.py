@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Int64
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from momkd.compilation import numba_fault
 
@@ -152,6 +151,8 @@ def _cell_px0(xy: NDArray[np.int64]) -> int:
     places = np.unique(xy, axis=0)
     if len(places) < 2:
         return 1
+    from scipy.spatial import cKDTree
+
     distance = np.asarray(cKDTree(places).query(places, k=2)[0])
     return max(1, int(1.5 * np.median(distance[:, 1])))
 

@@ -12,7 +12,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from pydantic import Field
-from sklearn.feature_selection import f_classif, mutual_info_classif
 
 from momkd.config import Options
 from momkd.data.rna.gene_names import is_ensembl
@@ -283,6 +282,8 @@ _Scores: TypeAlias = Float64[np.ndarray, " n_genes"]
 
 
 def _anova(rank: _Ranking) -> _Scores:
+    from sklearn.feature_selection import f_classif
+
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = f_classif(rank.standardised, rank.labels)[0]
     # no spread within the classes: infinitely good if they differ, worthless if they do not
@@ -290,6 +291,8 @@ def _anova(rank: _Ranking) -> _Scores:
 
 
 def _mutual_information(rank: _Ranking) -> _Scores:
+    from sklearn.feature_selection import mutual_info_classif
+
     return mutual_info_classif(rank.standardised, rank.labels, random_state=rank.seed % 2**32)
 
 

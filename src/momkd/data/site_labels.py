@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from sklearn.metrics import roc_auc_score
 
 from momkd.types import Cohort, Fold
 
@@ -98,6 +97,8 @@ def site_only_auroc(folds: Sequence[Fold], cohort: Cohort) -> float:
     share by one case's weight: 0.5 where no test site has been seen. NaN where no side has both
     classes.
     """
+    from sklearn.metrics import roc_auc_score
+
     by_id = {c.case_id: c for c in cohort.cases}
     areas = []
     for fold in folds:

@@ -8,11 +8,10 @@ the same sites give the same answer on a slow machine.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import coo_array
 
 _MAX_NODES = 5_000
 _SOLVED = 1e-9  # an excess below this is rounding of the solver
@@ -149,8 +148,11 @@ class _Rows:
         self.low.append(low)
         self.high.append(high)
 
-    def constraint(self) -> LinearConstraint:
-        """Give all of them."""
+    def constraint(self) -> Any:
+        """Give all of them, as scipy's LinearConstraint."""
+        from scipy.optimize import LinearConstraint
+        from scipy.sparse import coo_array
+
         row = np.repeat(np.arange(len(self.low)), [len(p) for p in self._places])
         entries = (np.concatenate(self._values), (row, np.concatenate(self._places)))
         matrix = coo_array(entries, shape=(len(self.low), self.n_columns)).tocsr()
@@ -166,6 +168,8 @@ def _solve(
     max_nodes: int,
 ) -> tuple[Float64[np.ndarray, " n"], float, bool] | None:
     """Give values, cost and whether it is proved least; None without a solution."""
+    from scipy.optimize import Bounds, milp
+
     whole = np.append(np.ones(n_whole), np.zeros(len(cost) - n_whole)).astype(np.int8)
     answer = milp(
         cost,

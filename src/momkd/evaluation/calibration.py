@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64, Integer
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from momkd.errors import DataError
@@ -73,6 +72,8 @@ def fit_calibration(
             residual.sum() + offset / SD_OFFSET**2,
         ]
         return float(np.sum(np.logaddexp(0, z) - labels * z) + penalty), np.array(gradient)
+
+    from scipy.optimize import minimize
 
     found = minimize(
         loss,

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64, Integer
 from numpy.typing import NDArray
-from scipy.optimize import brentq, minimize
 from scipy.special import expit, logit
-from scipy.stats import rankdata
 
 # a probability of exactly 0 or 1 has no logit; nearer than this, it counts as this near
 _NEAREST = 1e-6
@@ -53,6 +51,8 @@ def auroc(y_true: Labels, score: Scores) -> float:
     n_no = len(y_true) - n_yes
     if not n_yes or not n_no:
         return float("nan")
+    from scipy.stats import rankdata
+
     ranks = rankdata(score)[y_true == 1].sum()
     return float((ranks - n_yes * (n_yes + 1) / 2) / (n_yes * n_no))
 
@@ -171,6 +171,8 @@ def _why_no_slope(yes: NDArray[np.float64], no: NDArray[np.float64]) -> str:
 
 
 def _free_fit(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    from scipy.optimize import minimize
+
     spread = x.std()
     unit = (x - x.mean()) / spread
 
@@ -186,6 +188,8 @@ def _free_fit(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, fl
 
 
 def _root(excess: Callable[[float], float]) -> float:
+    from scipy.optimize import brentq
+
     # |logit| is at most 14 here; no shift beyond it by more than log(n) is ever needed
     return float(brentq(excess, -80, 80, xtol=1e-12))
 

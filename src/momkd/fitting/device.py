@@ -1,16 +1,14 @@
 """The device a model runs on, and what is said when it fails."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor, nn
 
 from momkd.errors import MachineError
-from momkd.fitting.joining import PATIENCE, JoinedEnvironment, kind_of_company
+from momkd.fitting.joining import PATIENCE, kind_of_company
 from momkd.fitting.sampling import Room
 from momkd.nn.processes import ALONE, Processes
 
@@ -18,6 +16,24 @@ Precision: TypeAlias = Literal["32-true", "bf16-mixed", "fast"]
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _LOST_DEVICE = ("CUDA error", "CUDA driver error", "MPS error")
+
+
+@runtime_checkable
+class Fabric(Protocol):
+    """What is used of lightning's Fabric, whose import alone takes a second."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device that was opened."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Compute in the precision that was asked for."""
+
+    def backward(self, tensor: Tensor) -> None:
+        """Go backward from a scalar."""
+
+    def to_device(self, obj: nn.Module) -> nn.Module:
+        """Send a module to the device, in place."""
 
 
 def make_fabric(device: str, precision: Precision, processes: Processes = ALONE) -> Fabric:
@@ -41,13 +57,20 @@ def make_fabric(device: str, precision: Precision, processes: Processes = ALONE)
         what = f"no such device; this machine and this torch offer {n_devices} of kind {kind}"
         raise MachineError.of("T18", device, what, "set fit.device to cpu or auto")
     inner: Literal["32-true", "bf16-mixed"] = "32-true" if precision == "fast" else precision
+    from lightning_fabric import Fabric as Lightning
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
     if several:
+        from lightning_fabric.strategies.ddp import DDPStrategy
+
+        from momkd.fitting.joined_environment import JoinedEnvironment
+
         strategy = DDPStrategy(cluster_environment=JoinedEnvironment(processes), timeout=PATIENCE)
         n = processes.size
-        fabric = Fabric(accelerator=kind, devices=n, precision=inner, strategy=strategy)
+        fabric = Lightning(accelerator=kind, devices=n, precision=inner, strategy=strategy)
         fabric.launch()
         return fabric
-    return Fabric(
+    return Lightning(
         accelerator=kind,
         devices=[int(index)] if index else 1,
         precision=inner,

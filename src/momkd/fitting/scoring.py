@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
-from lightning_fabric import Fabric
 from scipy.special import log_softmax, logsumexp
 
 from momkd.errors import ModelError
 from momkd.evaluation.metrics import auroc
-from momkd.fitting.device import machine_faults, make_fabric
+from momkd.fitting.device import Fabric, machine_faults, make_fabric
 from momkd.fitting.division import own_part
 from momkd.fitting.sampling import PlacedSamples, batches, name_keys
 from momkd.models.base import BagClassifier

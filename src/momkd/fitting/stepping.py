@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from momkd.errors import ModelError
-from momkd.fitting.device import machine_faults
+from momkd.fitting.device import Fabric, machine_faults
 from momkd.fitting.division import Adder
 from momkd.fitting.optimizers import OptimizerName, make_optimizer
 from momkd.fitting.sampling import Purpose, derive_seed

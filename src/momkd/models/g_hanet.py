@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from pydantic import Field, model_validator
-from scipy.cluster.hierarchy import average, leaves_list
-from scipy.stats import ttest_ind
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, mse_loss
 
@@ -362,6 +360,8 @@ def _correlation_order(rna: Float[np.ndarray, "n n_genes"]) -> Int64[np.ndarray,
     standard = (rna - rna.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     distance = 1 - standard.T @ standard / len(rna)
     condensed = distance[np.triu_indices(len(distance), k=1)]
+    from scipy.cluster.hierarchy import average, leaves_list
+
     return leaves_list(average(np.clip(condensed, 0, None))).astype(np.int64)
 
 
@@ -369,6 +369,8 @@ def _welch(
     rna: Float[np.ndarray, "n n_genes"], labels: Sequence[int]
 ) -> Float[np.ndarray, " n_genes"]:
     """Give p-values; with more than two classes of the last against the rest."""
+    from scipy.stats import ttest_ind
+
     positive = np.asarray(labels) == max(labels)
     if min(int(positive.sum()), int((~positive).sum())) < 2:
         return np.ones(rna.shape[1])

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -89,6 +88,8 @@ class MeanLogistic(BagClassifier):
         labels = np.array([samples.keys[i].label for i in places])
         centre, spread = means.mean(axis=0), means.std(axis=0)
         scale = np.where(spread > 0, spread, 1.0)
+        from sklearn.linear_model import LogisticRegression
+
         solver = LogisticRegression(
             C=self.options.C,
             class_weight="balanced" if self.options.balanced else None,

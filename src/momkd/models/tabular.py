@@ -11,8 +11,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 from pydantic import Field
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 
 from momkd.config import Options
 
@@ -80,6 +78,9 @@ def fit_tabular(
     x, x_val
         Columns on comparable scales; both classes in ``labels``.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+
     best: tuple[float, TabularModel] | None = None
     for strength in sorted(options.grid):  # of equals the strongest penalty is kept
         solver = LogisticRegression(C=strength, max_iter=MAX_STEPS, tol=1e-8)

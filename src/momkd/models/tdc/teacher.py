@@ -7,7 +7,6 @@ from itertools import islice
 
 import torch
 from jaxtyping import Float, Int64
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -157,6 +156,8 @@ class TeacherTraining:
         scores, truth = torch.cat(logits).float(), torch.tensor(labels)
         likelihood = -float(cross_entropy(scores.cpu(), truth))
         p = torch.softmax(scores, dim=1)[:, 1].cpu().numpy()
+        from sklearn.metrics import roc_auc_score
+
         return float(roc_auc_score(labels, p)), likelihood
 
     def _pack(self, samples: Sequence[Sample]) -> tuple[Float[Tensor, "n_tiles dim_in"], list[int]]:

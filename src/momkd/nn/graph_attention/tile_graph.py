@@ -1,6 +1,6 @@
 """Who hears whom among the tiles of a slide, from each tile's nearest tiles."""
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -89,7 +89,8 @@ class EdgeIndex(NamedTuple):
     edge: Int32[Tensor, " n_places"]
 
 
-_KNOWN: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # neighbours -> direction -> index
+# by the neighbours, as long as they are there
+_KNOWN: MutableMapping[Tensor, dict[Direction, EdgeIndex]] = WeakTensorKeyDictionary()
 
 
 class TileGraph:
@@ -157,9 +158,10 @@ class TileGraph:
         """
         if "lists" in self.__dict__:
             return EdgeIndex(*_index_rows(self.lists, itself=False)[:5])
-        known = _KNOWN.setdefault(self._neighbours, {})
+        known = _KNOWN.get(self._neighbours, {})
         if self._direction not in known:
             known[self._direction] = self._make_index()
+            _KNOWN[self._neighbours] = known
         return known[self._direction]
 
     def _make_index(self) -> EdgeIndex:
