@@ -85,7 +85,8 @@ ABLATIONS = {
 """The rows of Table 3.
 
 Of the eight combinations of two alignments and the reconstruction, two are not rows: without the
-RNA alignment nothing of the RNA reaches memory or slide, so the reconstruction changes nothing.
+RNA alignment nothing of the RNA reaches memory or slide, so the reconstruction would only be felt
+where the common gradient is clipped.
 Rows without RNA are trained without any (``control: none``), so cases with RNA alone take no step.
 """
 
