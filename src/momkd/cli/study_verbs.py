@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from momkd.cli.application import Set, Workers, app
+from momkd.cli.application import Config, MaxSkip, Set, Workers, app, with_problems
 
 
 class Start(Enum):
@@ -85,6 +85,55 @@ def report(
     from momkd.workflows.report import tell_report
 
     typer.echo("\n".join(tell_report(run(run_folder, output=output, n_cases=cases))))
+
+
+class Depth(Enum):
+    """How thoroughly the paper's results are made again."""
+
+    full = "full"
+    quick = "quick"
+
+
+@app.command()
+def reproduce(
+    targets: Annotated[
+        list[str],
+        typer.Argument(metavar="TARGET...", help="table1 to table4, figure3, figures1, or all."),
+    ],
+    config: Config,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of tables and runs.")],
+    profile: Annotated[
+        Depth, typer.Option(help="quick: few epochs, one seed; shows that the road is whole.")
+    ] = Depth.full,
+    external: Annotated[
+        Path | None, typer.Option(help="momkd.yaml of a cohort never seen, for table2.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Instead of the profile's.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Instead of folds.n.")] = None,
+    workers: Workers = None,
+    set_: Set = None,
+    max_skip: MaxSkip = 0.0,
+) -> None:
+    """Tables and figures of the paper over your cohort; the same command goes on."""
+    from momkd.workflows.reproduce import reproduce as run
+    from momkd.workflows.reproduce import tell_reproduction
+
+    made = with_problems(
+        output,
+        lambda: run(
+            targets,
+            config,
+            output,
+            profile=profile.value,
+            external=external,
+            seeds=seeds,
+            folds=folds,
+            workers=workers,
+            set_=set_ or (),
+            max_skip=max_skip,
+        ),
+    )
+    typer.echo("\n".join(tell_reproduction(made)))
 
 
 @app.command()

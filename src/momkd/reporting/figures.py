@@ -24,6 +24,13 @@ def svg_of(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
+def pdf_of(figure: Figure) -> bytes:
+    """Give a figure as PDF bytes with embedded letters, the same bytes for the same figure."""
+    nobody = {"Creator": None, "Producer": None, "CreationDate": None}
+    with mpl.rc_context({"pdf.fonttype": 42}):
+        return _save(figure, format="pdf", metadata=nobody)
+
+
 def _save(figure: Figure, **how: Any) -> bytes:
     # a slide may be called "$x_{", hold control characters or fill a page: no figure fails for that
     FigureCanvasAgg(figure)

@@ -10,22 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from momkd.data.features import read_bag
-from momkd.errors import DataError, ModelError
+from momkd.errors import DataError
 from momkd.evaluation.calibration_intervals import calibration_with_intervals
 from momkd.evaluation.corrected_tests import corrected_t
 from momkd.evaluation.decision import decision_curve
 from momkd.evaluation.summary import METRICS, FoldScores, fold_metrics, summarise_folds
 from momkd.storage import digest_file, write_json, write_text
-from momkd.types import Cohort
-from momkd.workflows.audit import AuditedCohort, audit_cohort
+from momkd.workflows.audit import AuditedCohort
 from momkd.workflows.comparison_page import read_comparison
-from momkd.workflows.predict import load_ensembles
+from momkd.workflows.external import notes_of_external, open_external, predict_external
 from momkd.workflows.prediction_tables import read_prediction_table
 from momkd.workflows.run_folder import describe_machine, read_predictions, read_run, read_side_ratio
 from momkd.workflows.run_report import write_run_report
 from momkd.workflows.scored_cases import average_slides, fold_scores, scores_of
-from momkd.workflows.settings import load_settings
 
 _POOLED = (
     "auroc",
@@ -69,26 +66,59 @@ def evaluate(
     """
     folder = Path(run)
     manifest = read_run(folder)
-    dropped = folder / "dropped.csv"
     if external is not None:
-        table, audited, taught_share = _predict_external(folder, Path(external))
-        target = folder / f"external-{Path(external).stem}"
-        write_text(target / "predictions.csv", table.to_csv(index=False, lineterminator="\n"))
-        audited.audit.write(target)
-        dropped = target / "dropped.csv"
-        notes = _notes_of_external(audited.audit.cohort, taught_share)
-        counts = [{"what": k, "n": n} for k, n in audited.audit.counts().items()]
-        manifest |= {"counts": counts, "notes": audited.notes, "folds": []}
-        manifest["proof"] = {"protocol": "an external cohort, scored once by all fold models"}
-    elif predictions is not None:
-        table, notes = read_prediction_table(Path(predictions)), []
+        return evaluate_external(folder, open_external(external), Path(external).stem)
+    if predictions is not None:
+        table = read_prediction_table(Path(predictions))
         target = folder / f"evaluation-{Path(predictions).stem}"
     else:
-        table, notes = require_tests(folder, read_predictions(folder)), []
-        target = folder
-    metrics = score_run(manifest, table, notes, folds_of=folder if target == folder else None)
-    if target == folder:
-        metrics["predictions_sha256"] = digest_file(folder / "predictions.csv")
+        table, target = require_tests(folder, read_predictions(folder)), folder
+    _write_scores(folder, target, manifest, table, (), dropped=folder / "dropped.csv")
+    return target
+
+
+def evaluate_external(run: Path, audited: AuditedCohort, name: str) -> Path:
+    """Score an external cohort by all fold models of each method of a run.
+
+    Returns
+    -------
+    Path
+        The folder ``external-<name>`` in the run folder, with ``predictions.csv`` and scores.
+
+    Raises
+    ------
+    DataError
+        P13 no run.
+    ModelError
+        P12 other classes, or slides that taught the run; P10 a fold model is missing.
+    """
+    manifest = read_run(run)
+    table, taught_share = predict_external(run, audited.audit.cohort)
+    target = run / f"external-{name}"
+    write_text(target / "predictions.csv", table.to_csv(index=False, lineterminator="\n"))
+    audited.audit.write(target)
+    notes = notes_of_external(audited.audit.cohort, taught_share)
+    counts = [{"what": k, "n": v} for k, v in audited.audit.counts().items()]
+    manifest |= {"counts": counts, "notes": audited.notes, "folds": []}
+    manifest["proof"] = {"protocol": "an external cohort, scored once by all fold models"}
+    _write_scores(run, target, manifest, table, notes, dropped=target / "dropped.csv")
+    return target
+
+
+def _write_scores(
+    run: Path,
+    target: Path,
+    manifest: Mapping[str, Any],
+    table: pd.DataFrame,
+    notes: Sequence[str],
+    *,
+    dropped: Path,
+) -> None:
+    """Write ``metrics.json`` and ``report.html`` of predictions into their folder."""
+    is_own = target == run
+    metrics = score_run(manifest, table, notes, folds_of=run if is_own else None)
+    if is_own:
+        metrics["predictions_sha256"] = digest_file(run / "predictions.csv")
     write_json(target / "metrics.json", metrics)
     write_run_report(
         target,
@@ -96,11 +126,10 @@ def evaluate(
         metrics,
         average_slides(table),
         dropped=dropped,
-        configuration=folder / "config.yaml",
-        run=folder if target == folder else None,
-        comparison=read_comparison(folder) if target == folder else None,
+        configuration=run / "config.yaml",
+        run=run if is_own else None,
+        comparison=read_comparison(run) if is_own else None,
     )
-    return target
 
 
 def read_metrics(folder: Path) -> dict[str, Any] | None:
@@ -243,44 +272,3 @@ def _notes(models: Mapping[str, Any]) -> list[str]:
         if undefined:
             notes.append(f"{name}: AUROC not defined in {len(undefined)} folds (1 class)")
     return notes
-
-
-def _predict_external(run: Path, config: Path) -> tuple[pd.DataFrame, AuditedCohort, float | None]:
-    """Score an external cohort; give the share of positive cases the models were taught with."""
-    settings = load_settings([config])
-    audited = audit_cohort(settings.data)
-    cohort = audited.audit.cohort
-    ensembles = load_ensembles(run)
-    rows = []
-    for name, ensemble in ensembles.items():
-        _require_external(run, cohort, ensemble.card.class_names, ensemble.has_seen)
-        for case in cohort.cases:
-            for slide_id in case.slide_ids:
-                bag = read_bag(cohort.slides[slide_id], k=ensemble.card.neighbours)
-                p = ensemble.predict(bag).prediction.probabilities
-                row: dict[str, Any] = {"case_id": case.case_id, "slide_id": slide_id}
-                row["model"] = name
-                row |= {"seed": 0, "fold": 0, "y_true": case.label}
-                row |= {f"prob_{c}": v for c, v in zip(cohort.class_names, p, strict=True)}
-                rows.append(row | {"threshold": ensemble.threshold})
-    return pd.DataFrame(rows), audited, next(iter(ensembles.values())).positive_share
-
-
-def _notes_of_external(cohort: Cohort, taught_share: float | None) -> list[str]:
-    share = float(np.mean([c.label for c in cohort.cases if c.slide_ids]))
-    taught = "" if taught_share is None else f" ({taught_share:.1%} where the models were taught)"
-    return [
-        f"external cohort: {share:.1%} positive{taught}; thresholds as chosen on validation, "
-        "not re-fitted",
-        "one ensemble of all fold models, scores averaged: one interval, no SD over models",
-    ]
-
-
-def _require_external(run: Path, cohort: Cohort, class_names: Sequence[str], has_seen: Any) -> None:
-    if tuple(cohort.class_names) != tuple(class_names):
-        what = f"has classes {cohort.class_names}, the run {tuple(class_names)}"
-        raise ModelError.of("P12", "external cohort", what, "use the run's target values")
-    shared = sorted(s.slide_id for s in cohort.slides.values() if has_seen(s.content_sha256))
-    if shared:
-        what = f"{len(shared)} of its slides taught the models of {run.name} (first: {shared[0]})"
-        raise ModelError.of("P12", "external cohort", what, "leave these cases out")

@@ -1,0 +1,1 @@
+"""The parts of ``momkd reproduce``: profiles, arms, scores, targets and published numbers."""
