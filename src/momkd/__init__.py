@@ -24,6 +24,7 @@ _HOME = {
     "inspect": "momkd.workflows.inspect",
     "predict": "momkd.workflows.predict",
     "report": "momkd.workflows.report",
+    "simulate": "momkd.workflows.simulate",
     "train": "momkd.workflows.train",
 }
 
@@ -44,6 +45,7 @@ __all__ = [
     "load_predictor",
     "predict",
     "report",
+    "simulate",
     "train",
 ]
 
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from momkd.workflows.inspect import inspect
     from momkd.workflows.predict import predict
     from momkd.workflows.report import report
+    from momkd.workflows.simulate import simulate
     from momkd.workflows.train import train
 
 
