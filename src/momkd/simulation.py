@@ -31,6 +31,12 @@ from momkd.simulated.painting import PaintingOptions
 from momkd.simulated.records import AS_THEY_COME, RecordOptions, name_by_barcodes
 from momkd.simulated.rna import draw_rna
 from momkd.simulated.slides import TILE_PX0, SimulatedSlide, draw_slide
+from momkd.simulated.truth_scores import (
+    NicheScore,
+    RepresentationScore,
+    score_niche,
+    score_representation,
+)
 from momkd.simulated.world import (
     N_PROGRAMMES,
     SCENARIOS,
@@ -42,11 +48,15 @@ from momkd.simulated.world import (
 __all__ = [
     "AS_THEY_COME",
     "SCENARIOS",
+    "NicheScore",
     "PaintingOptions",
     "RecordOptions",
+    "RepresentationScore",
     "SimulatedCohort",
     "SimulatedSlide",
     "SimulationOptions",
+    "score_niche",
+    "score_representation",
     "simulate",
     "slide_auroc",
     "slide_probabilities",

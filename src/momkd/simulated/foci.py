@@ -10,13 +10,12 @@ which lies between what one knows who takes niche tiles for independent, and who
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
-from scipy.special import logsumexp
 from scipy.stats import binom
 
 from momkd.simulated.ceilings import averaged_probability, read_tiles
 from momkd.simulated.world import SimulationOptions, World
 
-_NEGLIGIBLE = 1e-12  # chance of a larger focus than any that is summed over
+_NEGLIGIBLE = 1e-9  # chance of a larger focus than any that is summed over
 
 
 def rank_by_distance(
@@ -53,10 +52,11 @@ def focus_probability(
         return averaged_probability(seen, np.zeros(len(seen.points)), options, site_leaning)
     largest = int(binom.isf(_NEGLIGIBLE, n_tumour, options.rho))
     log_size = binom.logpmf(np.arange(largest + 1), n_tumour, options.rho)[:, None]
-    of_centres = []
+    total = np.full(len(seen.points), -np.inf)
     for centre in spots:
         nearest = rank_by_distance(spots, centre)[:largest]
         grown = np.cumsum(seen.evidence[nearest], axis=0)  # (largest, n_points)
-        grown = np.concatenate([np.zeros((1, grown.shape[1])), grown])
-        of_centres.append(logsumexp(log_size + grown, axis=0))
-    return averaged_probability(seen, logsumexp(of_centres, axis=0), options, site_leaning)
+        grown = log_size + np.concatenate([np.zeros((1, grown.shape[1])), grown])
+        top = grown.max(axis=0)
+        total = np.logaddexp(total, top + np.log(np.exp(grown - top).sum(axis=0)))
+    return averaged_probability(seen, total, options, site_leaning)
