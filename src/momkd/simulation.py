@@ -64,6 +64,8 @@ __all__ = [
     "write_slide_cohort",
 ]
 
+_DIGITS = 10  # of a probability; below lies the rounding of the sums it comes from
+
 
 def simulate(options: SimulationOptions) -> SimulatedCohort:
     """Draw a cohort; equal options give equal bits.
@@ -159,14 +161,15 @@ def slide_probabilities(
 def slide_auroc(cohort: SimulatedCohort, score: Float64[np.ndarray, " n_slides"]) -> float:
     """Give the AUROC of one score a slide against the recorded labels that can be used.
 
-    NaN where these are of one class only.
+    Scores that differ by rounding alone, as where nothing tells the label, count as equal. NaN
+    where the labels are of one class only.
     """
     cases = np.array([slide.case for slide in cohort.slides], dtype=np.int64)
     usable = ~cohort.equivocal[cases]
     labels = cohort.labels[cases][usable]
     if labels.all() or not labels.any():
         return float("nan")
-    return float(roc_auc_score(labels, score[usable]))
+    return float(roc_auc_score(labels, score[usable].round(_DIGITS)))
 
 
 def write_cohort(
