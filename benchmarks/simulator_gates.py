@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a core; read when num
 
 import numpy as np
 import pandas as pd
-from gate_runs import BUDGET, Job, Plan, all_jobs, claim, read_scored, run_all
+from gate_runs import BUDGET, LEARNABLE, Job, Plan, all_jobs, claim, read_scored, run_all
 from gate_verdicts import ALLOWED_SE, Scored, Verdict, at_chance, judge
 from scipy.stats import spearmanr, t
 
@@ -178,7 +178,7 @@ def write_page(
     text = (HERE / "simulator_gates.md").read_text(encoding="utf-8")
     text += (
         f"\n{plan.n_train} cases a seed to learn from, {plan.n_new} new ones, {plan.n_worlds} "
-        f"worlds in turn; world: {plan.world or 'as the scenario has it'}; budget: common, with "
+        f"worlds in turn; world: {_told(plan.world)}; budget: common, with "
         f"{' '.join(plan.budget)}. momkd {facts['momkd']}, torch {facts['torch']}, "
         f"{facts['system']}, {facts['date']}.\n"
     )
@@ -205,6 +205,11 @@ def write_page(
     return verdicts, missing
 
 
+def _told(world: Mapping[str, object]) -> str:
+    said = ", ".join(f"{name} {value}" for name, value in world.items())
+    return f"the scenario's, with {said}" if said else "the scenario's own"
+
+
 def main() -> None:
     """Run, judge, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -216,6 +221,7 @@ def main() -> None:
     parser.add_argument("--train-cases", type=int, default=Plan.n_train)
     parser.add_argument("--new-cases", type=int, default=Plan.n_new)
     parser.add_argument("--worlds", type=int, default=Plan.n_worlds)
+    parser.add_argument("--as-is", action="store_true", help="the scenario's own, harder world")
     parser.add_argument("--world-set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--table-only", action="store_true")
@@ -234,7 +240,8 @@ def main() -> None:
         n_train=given.train_cases,
         n_new=given.new_cases,
         n_worlds=given.worlds,
-        world={k: json.loads(v) for k, _, v in (text.partition("=") for text in given.world_set)},
+        world=({} if given.as_is else LEARNABLE)
+        | {k: json.loads(v) for k, _, v in (text.partition("=") for text in given.world_set)},
         budget=(*BUDGET, *given.set),
     )
     claim(given.work, plan)
