@@ -25,6 +25,7 @@ _HOME = {
     "predict": "momkd.workflows.predict",
     "report": "momkd.workflows.report",
     "reproduce": "momkd.workflows.reproduce",
+    "simulate": "momkd.workflows.simulate",
     "train": "momkd.workflows.train",
 }
 
@@ -46,6 +47,7 @@ __all__ = [
     "predict",
     "report",
     "reproduce",
+    "simulate",
     "train",
 ]
 
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from momkd.workflows.predict import predict
     from momkd.workflows.report import report
     from momkd.workflows.reproduce import reproduce
+    from momkd.workflows.simulate import simulate
     from momkd.workflows.train import train
 
 

@@ -9,10 +9,11 @@
 Figures of merit on simulated cases say nothing of real ones, and belong in no table with them.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 
 from momkd import storage
 from momkd.simulated.ceilings import liability_threshold, slide_probability
@@ -24,29 +25,45 @@ from momkd.simulated.files import (
     encode_picture,
     rna_csv_gz,
 )
+from momkd.simulated.foci import focus_probability
 from momkd.simulated.painting import PaintingOptions
+from momkd.simulated.records import AS_THEY_COME, RecordOptions, name_by_barcodes
+from momkd.simulated.rna import draw_rna
 from momkd.simulated.slides import TILE_PX0, SimulatedSlide, draw_slide
+from momkd.simulated.truth_scores import (
+    NicheScore,
+    RepresentationScore,
+    score_niche,
+    score_representation,
+)
 from momkd.simulated.world import (
     N_PROGRAMMES,
     SCENARIOS,
     TUMOUR,
     SimulationOptions,
-    World,
     make_world,
 )
 
 __all__ = [
+    "AS_THEY_COME",
     "SCENARIOS",
+    "NicheScore",
     "PaintingOptions",
+    "RecordOptions",
+    "RepresentationScore",
     "SimulatedCohort",
     "SimulatedSlide",
     "SimulationOptions",
+    "score_niche",
+    "score_representation",
     "simulate",
     "slide_auroc",
     "slide_probabilities",
     "write_cohort",
     "write_slide_cohort",
 ]
+
+_DIGITS = 10  # of a probability; below lies the rounding of the sums it comes from
 
 
 def simulate(options: SimulationOptions) -> SimulatedCohort:
@@ -97,7 +114,7 @@ def simulate(options: SimulationOptions) -> SimulatedCohort:
         true_labels=true_labels,
         labels=labels,
         equivocal=equivocal,
-        rna=_rna(programmes, world.site_genes[sites], world, options, rna_rng),
+        rna=draw_rna(programmes, world.site_genes[sites], world, options, rna_rng),
         has_rna=has_rna,
         genes=tuple(f"GENE{g:05d}" for g in range(1, options.n_genes + 1)),
         slides=slides,
@@ -105,7 +122,11 @@ def simulate(options: SimulationOptions) -> SimulatedCohort:
 
 
 def slide_probabilities(
-    cohort: SimulatedCohort, *, niche_known: bool = False, site_known: bool = False
+    cohort: SimulatedCohort,
+    *,
+    niche_known: bool = False,
+    site_known: bool = False,
+    focus_known: bool = False,
 ) -> Float64[np.ndarray, " n_slides"]:
     """Give each slide's exact P(true label positive | its embeddings).
 
@@ -117,28 +138,30 @@ def slide_probabilities(
         As an oracle that sees the niche: an upper bracket where the niche lies in foci.
     site_known
         The site's leaning may be used (a shortcut); otherwise biology only.
+    focus_known
+        It is known that niche tiles lie together, though not where: exact where ``foci`` is set.
+        Otherwise they are taken as independent, which is exact where it is not.
     """
     leaning = cohort.world.site_leaning[cohort.sites]
-    return np.array(
-        [
-            slide_probability(
-                slide.embeddings,
-                slide.tile_types == TUMOUR,
-                cohort.world,
-                cohort.options,
-                niche=slide.niche if niche_known else None,
-                site_leaning=float(leaning[slide.case]) if site_known else None,
-            )
-            for slide in cohort.slides
-        ],
-        dtype=np.float64,
-    )
+
+    def probability(slide: SimulatedSlide) -> float:
+        tumour = slide.tile_types == TUMOUR
+        site = float(leaning[slide.case]) if site_known else None
+        given = (cohort.world, cohort.options)
+        if focus_known and not niche_known:
+            places = slide.places
+            return focus_probability(slide.embeddings, tumour, places, *given, site_leaning=site)
+        niche = slide.niche if niche_known else None
+        return slide_probability(slide.embeddings, tumour, *given, niche=niche, site_leaning=site)
+
+    return np.array([probability(slide) for slide in cohort.slides], dtype=np.float64)
 
 
 def slide_auroc(cohort: SimulatedCohort, score: Float64[np.ndarray, " n_slides"]) -> float:
     """Give the AUROC of one score a slide against the recorded labels that can be used.
 
-    NaN where these are of one class only.
+    Scores that differ by rounding alone, as where nothing tells the label, count as equal. NaN
+    where the labels are of one class only.
     """
     cases = np.array([slide.case for slide in cohort.slides], dtype=np.int64)
     usable = ~cohort.equivocal[cases]
@@ -147,10 +170,16 @@ def slide_auroc(cohort: SimulatedCohort, score: Float64[np.ndarray, " n_slides"]
         return float("nan")
     from sklearn.metrics import roc_auc_score
 
-    return float(roc_auc_score(labels, score[usable]))
+    return float(roc_auc_score(labels, score[usable].round(_DIGITS)))
 
 
-def write_cohort(cohort: SimulatedCohort, folder: Path) -> None:
+def write_cohort(
+    cohort: SimulatedCohort,
+    folder: Path,
+    record: RecordOptions | None = None,
+    *,
+    on_slide: Callable[[], None] | None = None,
+) -> None:
     """Write a cohort as a user's data lie on disk; equal cohorts give equal bytes.
 
     ::
@@ -166,27 +195,57 @@ def write_cohort(cohort: SimulatedCohort, folder: Path) -> None:
         The cohort.
     folder
         Made if absent; files of the same names are replaced.
+    record
+        How the tables are written; by default plainly.
+    on_slide
+        Called after each slide.
 
     Raises
     ------
     MachineError
         X10 the folder cannot be written.
     """
+    record = record or RecordOptions()
+    cohort = name_by_barcodes(cohort) if record.barcodes else cohort
     for slide in cohort.slides:
         path = folder / "features" / f"{slide.slide_id}.h5"
         storage.write_bytes(path, encode_features(slide, cohort.options))
-    _write_tables(cohort, folder)
-    probability = slide_probabilities(cohort)
-    on_slides = slide_auroc(cohort, probability)
-    truth = describe_truth(cohort, TILE_PX0)
-    truth["ceilings"]["histology_on_these_slides"] = None if np.isnan(on_slides) else on_slides
-    for slide, p in zip(cohort.slides, probability, strict=True):
-        truth["slides"][slide.slide_id]["bayes_probability"] = float(p)
+        if on_slide is not None:
+            on_slide()
+    _write_tables(cohort, folder, record)
+    truth = describe_truth(cohort, TILE_PX0, record)
+    for (of_slide, of_cohort), probability in _posteriors(cohort).items():
+        auroc = slide_auroc(cohort, probability)
+        truth["ceilings"][of_cohort] = None if np.isnan(auroc) else auroc
+        for slide, p in zip(cohort.slides, probability, strict=True):
+            truth["slides"][slide.slide_id][of_slide] = float(p)
     storage.write_json(folder / "truth.json", truth)
 
 
+def _posteriors(cohort: SimulatedCohort) -> dict[tuple[str, str], np.ndarray]:
+    """Give each exact posterior under its names in ``truth.json``: a slide's, and its AUROC's."""
+    found = {("bayes_probability", "histology_on_these_slides"): slide_probabilities(cohort)}
+    if cohort.options.foci:
+        found["focus_probability", "focus_on_these_slides"] = slide_probabilities(
+            cohort, focus_known=True
+        )
+        found["niche_known_probability", "niche_known_on_these_slides"] = slide_probabilities(
+            cohort, niche_known=True
+        )
+    if cohort.options.gamma > 0:
+        found["site_known_probability", "site_known_on_these_slides"] = slide_probabilities(
+            cohort, site_known=True
+        )
+    return found
+
+
 def write_slide_cohort(
-    cohort: SimulatedCohort, folder: Path, painting: PaintingOptions | None = None
+    cohort: SimulatedCohort,
+    folder: Path,
+    painting: PaintingOptions | None = None,
+    record: RecordOptions | None = None,
+    *,
+    on_slide: Callable[[], None] | None = None,
 ) -> None:
     """Write a cohort as :func:`write_cohort`, but its slides as painted pyramidal TIFF files.
 
@@ -196,7 +255,7 @@ def write_slide_cohort(
 
     Parameters
     ----------
-    cohort, folder
+    cohort, folder, record, on_slide
         As for :func:`write_cohort`.
     painting
         Scale of the pictures.
@@ -206,17 +265,20 @@ def write_slide_cohort(
     MachineError
         E01 tifffile is not installed; X10 the folder cannot be written.
     """
-    painting = painting or PaintingOptions()
+    painting, record = painting or PaintingOptions(), record or RecordOptions()
+    cohort = name_by_barcodes(cohort) if record.barcodes else cohort
     for place, slide in enumerate(cohort.slides):
         path = folder / "slides" / f"{slide.slide_id}.tif"
         storage.write_bytes(path, encode_picture(cohort, place, painting))
-    _write_tables(cohort, folder)
-    storage.write_json(folder / "truth.json", describe_truth(cohort, painting.tile_px))
+        if on_slide is not None:
+            on_slide()
+    _write_tables(cohort, folder, record)
+    storage.write_json(folder / "truth.json", describe_truth(cohort, painting.tile_px, record))
 
 
-def _write_tables(cohort: SimulatedCohort, folder: Path) -> None:
-    storage.write_text(folder / "clinical.csv", clinical_csv(cohort))
-    storage.write_bytes(folder / "rna.csv.gz", rna_csv_gz(cohort))
+def _write_tables(cohort: SimulatedCohort, folder: Path, record: RecordOptions) -> None:
+    storage.write_text(folder / "clinical.csv", clinical_csv(cohort, record))
+    storage.write_bytes(folder / "rna.csv.gz", rna_csv_gz(cohort, record))
 
 
 def _gaps(options: SimulationOptions, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -233,15 +295,3 @@ def _gaps(options: SimulationOptions, rng: np.random.Generator) -> tuple[np.ndar
     equivocal = np.zeros(n, dtype=bool)
     equivocal[rng.permutation(n)[: round(options.equivocal * n)]] = True
     return n_slides, has_rna, equivocal
-
-
-def _rna(
-    programmes: np.ndarray,
-    site_genes: np.ndarray,
-    world: World,
-    options: SimulationOptions,
-    rng: np.random.Generator,
-) -> Float32[np.ndarray, "n_cases n_genes"]:
-    shown = programmes + options.sigma_r * rng.standard_normal(programmes.shape)
-    noise = rng.standard_normal(site_genes.shape)
-    return (world.gene_means + shown @ world.loadings + site_genes + noise).astype(np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import ndtr
+from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -22,6 +23,7 @@ from momkd.simulated.ceilings import (
     liability_threshold,
     slide_probability,
 )
+from momkd.simulated.foci import focus_probability
 from momkd.simulation import (
     SCENARIOS,
     SimulatedCohort,
@@ -32,6 +34,8 @@ from momkd.simulation import (
     write_cohort,
 )
 
+# few tiles, a coarse grid of m
+CHEAP = {"grid_side": 8, "rho": 0.25, "nu": 0.7, "kappa": 0.8}
 SMALL = {"n_cases": 60, "n_genes": 40, "n_sites": 5, "dim": 24}
 
 
@@ -59,17 +63,18 @@ def draw_cases(options: SimulationOptions, n: int, seed: int) -> tuple[np.ndarra
     a = np.array(options.a)
     z = rng.standard_normal((n, 6))
     u = z @ a + options.sigma_y * rng.standard_normal(n)
-    u += options.gamma * rng.standard_normal(n)
+    g = rng.standard_normal(n)
+    u += options.gamma * g
     positive = u > np.quantile(u, 1 - options.prevalence)
     recorded = positive ^ (rng.random(n) < options.eta)
-    return z, recorded, rng.standard_normal((n, 2)), rng.standard_normal((n, 6))
+    return z, recorded, rng.standard_normal((n, 2)), rng.standard_normal((n, 6)), g
 
 
 @pytest.mark.parametrize("scenario", ["default", "rna-only", "noisy-labels", "site-shortcut"])
 def test_closed_ceilings_agree_with_monte_carlo(scenario):
     options = SimulationOptions(**SCENARIOS[scenario])
     n = 100_000
-    z, recorded, noise_m, noise_r = draw_cases(options, n, seed=3)
+    z, recorded, noise_m, noise_r, _ = draw_cases(options, n, seed=3)
     a = np.array(options.a)
     m = z[:, :2] + options.sigma_m * noise_m
     r = z + options.sigma_r * noise_r
@@ -85,6 +90,16 @@ def test_closed_ceilings_agree_with_monte_carlo(scenario):
     # the SE of an AUROC on 100,000 cases is below 0.0016
     expected = {name: roc_auc_score(recorded, score) for name, score in scores.items()}
     assert closed_ceilings(options) == pytest.approx(expected, abs=0.006)
+
+
+def test_a_known_site_adds_its_leaning_to_a_ceiling():
+    options = SimulationOptions(**SCENARIOS["site-shortcut"])
+    z, recorded, noise_m, _, g = draw_cases(options, 100_000, seed=4)
+    m = z[:, :2] + options.sigma_m * noise_m
+    score = m @ np.array(options.a[:2]) / (1 + options.sigma_m**2) + options.gamma * g
+    expected = best_auroc(explained_variance(options, ["morphology", "site"]), options)
+    assert roc_auc_score(recorded, score) == pytest.approx(expected, abs=0.006)
+    assert expected > closed_ceilings(options)["morphology"] + 0.05
 
 
 def test_closed_ceilings_of_the_default_scenario():
@@ -188,24 +203,30 @@ def test_nuisance_does_not_move_the_posterior():
     np.testing.assert_allclose(loud, quiet, atol=1e-4)
 
 
-def calibration(probability: np.ndarray, label: np.ndarray) -> tuple[float, float]:
-    """Give the calibration slope and its standard error."""
+def calibration(probability: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give slope and intercept of the free recalibration, and their standard errors."""
     x = np.log(probability / (1 - probability))
     fit = LogisticRegression(C=np.inf).fit(x[:, None], label)
     p = fit.predict_proba(x[:, None])[:, 1]
     design = np.stack([x, np.ones_like(x)])
     covariance = np.linalg.inv((design * p * (1 - p)) @ design.T)
-    return float(fit.coef_[0, 0]), float(np.sqrt(covariance[0, 0]))
+    return np.array([fit.coef_[0, 0], fit.intercept_[0]]), np.sqrt(np.diag(covariance))
+
+
+def require_calibrated(probability: np.ndarray, label: np.ndarray) -> None:
+    (slope, intercept), (se_slope, se_intercept) = calibration(probability, label)
+    assert abs(slope - 1) < 3 * se_slope
+    assert abs(intercept) < 3 * se_intercept
+    expected = np.sqrt((probability * (1 - probability)).sum())
+    assert abs(probability.sum() - label.sum()) < 3 * expected
 
 
 def check_posterior(n_cases: int) -> None:
     cohort = simulate(SimulationOptions(n_cases=n_cases, n_genes=20, two_slides=0.0, dim=24))
     probability, label = slide_probabilities(cohort), slide_labels(cohort)
-    slope, se = calibration(probability, label)
-    assert se < 3 / np.sqrt(n_cases)
-    assert abs(slope - 1) < 3 * se
-    expected = np.sqrt((probability * (1 - probability)).sum())
-    assert abs(probability.sum() - label.sum()) < 3 * expected
+    require_calibrated(probability, label)
+    # wide enough a test to see 0.1 in either, where there are many slides
+    assert (calibration(probability, label)[1] < 4 / np.sqrt(n_cases)).all()
     # on the same slides: unknown niche, known niche, known morphology
     oracle = slide_probabilities(cohort, niche_known=True)
     known = cohort.morphology @ np.array(cohort.options.a[:2])
@@ -218,9 +239,90 @@ def test_the_posterior_is_calibrated_and_in_order():
     check_posterior(800)
 
 
+def test_calibration_is_seen_to_fail_where_the_posterior_is_bent():
+    cohort = small(n_cases=400, two_slides=0.0, **CHEAP)
+    probability, label = slide_probabilities(cohort), slide_labels(cohort)
+    require_calibrated(probability, label)
+    odds = np.log(probability / (1 - probability))
+    for bent in (2 * odds, odds + 1):
+        with pytest.raises(AssertionError):
+            require_calibrated(1 / (1 + np.exp(-bent)), label)
+
+
 @pytest.mark.slow
 def test_the_posterior_is_calibrated_on_many_slides():
     check_posterior(12_000)
+
+
+# --- foci -----------------------------------------------------------------------------------
+
+
+def test_the_posterior_of_a_focus_equals_the_sum_over_all_foci():
+    cohort = small(rho=0.4, nu=1.0, foci=True)
+    options = cohort.options
+    tiles, _ = tumour_tiles(cohort, 0, 5)
+    # on a line, unevenly: the nearest tiles of each centre are known by eye
+    places = np.array([[0, 0], [1, 0], [3, 0], [6, 0], [10, 0]])
+    nearest = [[0, 1, 2, 3, 4], [1, 0, 2, 3, 4], [2, 1, 0, 3, 4], [3, 2, 4, 1, 0], [4, 3, 2, 1, 0]]
+    q0 = tiles.astype(np.float64) @ cohort.world.niche
+    q = tiles.astype(np.float64) @ cohort.world.morphology.T
+    prior = 1 + options.sigma_m**2
+    weights, probabilities = [], []
+    for order, size in itertools.product(nearest, range(6)):
+        niche = np.isin(np.arange(5), order[:size])
+        precision = 1 / prior + size * options.kappa**2
+        log_weight = (
+            binom.logpmf(size, 5, options.rho)
+            + (options.nu * q0[niche] - options.nu**2 / 2).sum()
+            + options.kappa**2 * np.square(q[niche].sum(0)).sum() / (2 * precision)
+            - np.log(prior * precision)
+        )
+        weights.append(np.exp(log_weight))
+        probabilities.append(probability_given_niche(tiles[niche].astype(np.float64), cohort))
+    expected = np.average(probabilities, weights=weights)
+    got = focus_probability(tiles, np.ones(5, dtype=bool), places, cohort.world, options)
+    assert got == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_slide_without_tumour_has_no_focus():
+    cohort = small(foci=True)
+    slide, nowhere = cohort.slides[0], np.zeros(154, dtype=bool)
+    got = focus_probability(slide.embeddings, nowhere, slide.places, cohort.world, cohort.options)
+    assert got == pytest.approx(cohort.options.prevalence, abs=1e-5)
+
+
+def check_foci(n_cases: int, **changes: object) -> None:
+    """The exact ceiling lies in its bracket: niche tiles independent, and niche seen."""
+    cohort = small(n_cases=n_cases, two_slides=0.0, foci=True, **changes)
+    label = slide_labels(cohort)
+    low, exact, high = (
+        slide_probabilities(cohort),
+        slide_probabilities(cohort, focus_known=True),
+        slide_probabilities(cohort, niche_known=True),
+    )
+    require_calibrated(exact, label)
+    require_calibrated(high, label)
+    loss = [-np.log(np.where(label, p, 1 - p)).mean() for p in (low, exact, high)]
+    assert loss == sorted(loss, reverse=True)
+    areas = [slide_auroc(cohort, p) for p in (low, exact, high)]
+    assert areas == sorted(areas)
+
+
+def test_the_ceiling_of_foci_lies_in_its_bracket():
+    check_foci(500, **CHEAP)
+
+
+@pytest.mark.slow
+def test_the_ceiling_of_foci_lies_in_its_bracket_on_many_slides():
+    check_foci(2_000)
+
+
+def test_where_the_niche_is_anywhere_the_focus_is_no_posterior():
+    cohort = small(n_cases=300, two_slides=0.0, **CHEAP)
+    label = slide_labels(cohort)
+    right, wrong = slide_probabilities(cohort), slide_probabilities(cohort, focus_known=True)
+    loss = [-np.log(np.where(label, p, 1 - p)).mean() for p in (right, wrong)]
+    assert loss[0] < loss[1]
 
 
 def test_the_site_helps_only_as_a_shortcut():

@@ -1,4 +1,4 @@
-"""Verbs over finished runs, and the offline demonstration."""
+"""Verbs over finished runs, and over simulated cases: cohorts of them, the demonstration."""
 
 from enum import Enum
 from pathlib import Path
@@ -167,3 +167,35 @@ def demo(
     typer.echo(report.table)
     typer.echo("\n".join(report.notes))
     typer.echo(f"report: {report.path}")
+
+
+@app.command()
+def simulate(
+    scenario: Annotated[
+        str, typer.Argument(metavar="SCENARIO", help="default, easy, ...; a wrong one lists them.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Absent, or an empty folder.")
+    ],
+    cases: Annotated[int | None, typer.Option(help="Number of cases; default 1000.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the cohort.")] = 0,
+    world: Annotated[int, typer.Option(min=0, help="Of the biology that cohorts share.")] = 0,
+    slides: Annotated[
+        bool, typer.Option("--slides", help="Paint slides instead of drawing embeddings.")
+    ] = False,
+    set_: Set = None,
+) -> None:
+    """Write a cohort with known truth: features or slides, RNA, labels, truth.json, momkd.yaml."""
+    from momkd.workflows.simulate import simulate as run
+    from momkd.workflows.simulate import tell_simulation
+
+    report = run(
+        scenario,
+        output,
+        cases=cases,
+        seed=seed,
+        world=world,
+        set_=set_ or (),
+        slides=slides,
+    )
+    typer.echo("\n".join(tell_simulation(report)))

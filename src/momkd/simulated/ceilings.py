@@ -6,6 +6,7 @@ say of its morphology m is summed over a grid of m, with the niche tiles unknown
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
@@ -161,20 +162,72 @@ def slide_probability(
         Points along a side of the grid of m; by default as many as the sum needs to be exact to
         about four digits.
     """
-    tiles = embeddings[tumour].astype(np.float64)
+    seen = read_tiles(embeddings[tumour], world, options, n_points)
+    if niche is None:
+        log_tiles = np.logaddexp(np.log1p(-options.rho), np.log(options.rho) + seen.evidence).sum(0)
+    else:
+        log_tiles = seen.evidence[niche[tumour]].sum(0)
+    return averaged_probability(seen, log_tiles, options, site_leaning)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TileEvidence:
+    """What tumour tiles say of m, on a grid of m.
+
+    Parameters
+    ----------
+    points
+        The grid.
+    log_prior
+        Of each point, up to a constant.
+    evidence
+        log p(tile | it is niche, m) - log p(tile | it is not).
+    """
+
+    points: Float64[np.ndarray, "n_points 2"]
+    log_prior: Float64[np.ndarray, " n_points"]
+    evidence: Float64[np.ndarray, "n_tumour n_points"]
+
+
+def read_tiles(
+    embeddings: Float32[np.ndarray, "n_tumour dim"],
+    world: World,
+    options: SimulationOptions,
+    n_points: int | None = None,
+) -> TileEvidence:
+    """Give what tumour tiles say of m; ``n_points`` as of :func:`slide_probability`."""
+    tiles = embeddings.astype(np.float64)
     points, log_prior = _grid(options, n_points or _enough_points(len(tiles), options))
     evidence = (
         (options.nu * (tiles @ world.niche) - options.nu**2 / 2)[:, None]
         + options.kappa * (tiles @ world.morphology.T) @ points.T
         - options.kappa**2 * np.square(points).sum(1) / 2
-    )  # (n_tumour, n_points^2)
-    if niche is None:
-        log_tiles = np.logaddexp(np.log1p(-options.rho), np.log(options.rho) + evidence).sum(0)
-    else:
-        log_tiles = evidence[niche[tumour]].sum(0)
-    log_posterior = log_prior + log_tiles
+    )
+    return TileEvidence(points=points, log_prior=log_prior, evidence=evidence)
+
+
+def averaged_probability(
+    seen: TileEvidence,
+    log_tiles: Float64[np.ndarray, " n_points"],
+    options: SimulationOptions,
+    site_leaning: float | None = None,
+) -> float:
+    """Give P(true label positive), averaged over the posterior of m.
+
+    Parameters
+    ----------
+    seen
+        The grid and the prior.
+    log_tiles
+        log p(all tiles | m) at each point, up to a constant.
+    options
+        The law of the label.
+    site_leaning
+        Of the site, where it is known and used.
+    """
+    log_posterior = seen.log_prior + log_tiles
     weight = np.exp(log_posterior - logsumexp(log_posterior))
-    mean = points @ np.asarray(options.a[:2]) / (1 + options.sigma_m**2)
+    mean = seen.points @ np.asarray(options.a[:2]) / (1 + options.sigma_m**2)
     sources = ["morphology"]
     if site_leaning is not None:
         mean = mean + options.gamma * site_leaning

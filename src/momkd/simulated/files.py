@@ -12,6 +12,7 @@ from momkd.simulated.ceilings import closed_ceilings, known_probability
 from momkd.simulated.cohort import SimulatedCohort
 from momkd.simulated.painting import PaintingOptions, draw_looks, paint_slide
 from momkd.simulated.pyramid import encode_pyramid
+from momkd.simulated.records import RecordOptions, draw_samples, repeat_rows
 from momkd.simulated.slides import TILE_PX0, SimulatedSlide
 from momkd.simulated.world import SimulationOptions
 
@@ -68,7 +69,7 @@ def encode_picture(cohort: SimulatedCohort, place: int, painting: PaintingOption
     return encode_pyramid(picture, painting.mpp)
 
 
-def clinical_csv(cohort: SimulatedCohort) -> str:
+def clinical_csv(cohort: SimulatedCohort, record: RecordOptions | None = None) -> str:
     """Give the clinical table, a row a slide."""
     slide_ids: dict[int, list[str]] = {}
     for slide in cohort.slides:
@@ -79,21 +80,26 @@ def clinical_csv(cohort: SimulatedCohort) -> str:
         label = "equivocal" if cohort.equivocal[case] else word
         site = _site_name(cohort, case)
         rows += [(case_id, slide_id, site, label) for slide_id in slide_ids.get(case, [""])]
+    rows = repeat_rows(rows, cohort, record or RecordOptions())
     table = pd.DataFrame(rows, columns=["case_id", "slide_id", "site", "biomarker"])
     return table.to_csv(index=False, lineterminator="\n")
 
 
-def rna_csv_gz(cohort: SimulatedCohort) -> bytes:
-    """Give the RNA table, cases x genes, log2 expression."""
+def rna_csv_gz(cohort: SimulatedCohort, record: RecordOptions | None = None) -> bytes:
+    """Give the RNA table, samples x genes: log2 expression, or counts."""
+    record = record or RecordOptions()
+    samples = draw_samples(cohort, record)
     # a gene that is not expressed reads 0, as log2(x + 1) does
-    values = np.maximum(cohort.rna[cohort.has_rna].astype(np.float64), 0).round(4)
-    measured = [c for c, has in zip(cohort.case_ids, cohort.has_rna, strict=True) if has]
-    table = pd.DataFrame(values, index=measured, columns=list(cohort.genes))
-    text = table.to_csv(index_label="case_id", lineterminator="\n")
+    values = np.maximum(samples.values.astype(np.float64), 0)
+    values = (np.exp2(values) - 1).round().astype(np.int64) if record.counts else values.round(4)
+    table = pd.DataFrame(values, index=list(samples.ids), columns=list(cohort.genes))
+    text = table.to_csv(index_label=samples.id_column, lineterminator="\n")
     return gzip.compress(text.encode(), mtime=0)
 
 
-def describe_truth(cohort: SimulatedCohort, tile_px0: int) -> dict[str, Any]:
+def describe_truth(
+    cohort: SimulatedCohort, tile_px0: int, record: RecordOptions | None = None
+) -> dict[str, Any]:
     """Give all that is hidden, and the ceilings that hold for whatever is read of the slides.
 
     Parameters
@@ -102,13 +108,18 @@ def describe_truth(cohort: SimulatedCohort, tile_px0: int) -> dict[str, Any]:
         The cohort.
     tile_px0
         Side of a tile on the slides that are written, in level-0 pixels.
+    record
+        How the tables are written; named where it is not plainly.
     """
+    record = record or RecordOptions()
+    written = {} if record == RecordOptions() else {"record": record.model_dump(mode="json")}
     given = {
         "morphology": known_probability(cohort.programmes, cohort.morphology, cohort.options),
         "latents": known_probability(cohort.programmes, None, cohort.options),
     }
     return {
         "options": cohort.options.model_dump(mode="json"),
+        **written,
         "ceilings": closed_ceilings(cohort.options),
         "tile_px0": tile_px0,
         "cases": {

@@ -42,8 +42,8 @@ class SimulationOptions(Options):
         Strength of the distractor, of each slide's stain, of each site's shift, and of the site's
         own leaning in the label (a shortcut where it is not 0).
     foci
-        Niche tiles of a slide lie together instead of anywhere. The Bayes probability, which
-        takes them as independent, is then a lower bracket of the ceiling.
+        Niche tiles of a slide lie together instead of anywhere. The Bayes probability that takes
+        them as independent is then a lower bracket of the ceiling; the exact one sums over foci.
     grid_side
         Tiles along a side of the slide; 60 % of the grid is tissue.
     two_slides, without_slide, without_rna, equivocal

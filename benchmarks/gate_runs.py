@@ -1,0 +1,179 @@
+"""The trainings behind the hard gates: what is run, how, and what came of it."""
+
+import csv
+import json
+import multiprocessing
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gate_verdicts import Scored
+
+import momkd
+from momkd.errors import MomkdError
+from momkd.models.table import MODELS
+from momkd.simulation import SCENARIOS, SimulationOptions, simulate, write_cohort
+from momkd.workflows.console import set_quiet
+from momkd.workflows.truth import score_attention, score_morphology
+
+RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "common-budget.yaml"
+CONTROLS = ("+no_rna", "+shuffled")
+# more steps than the common budget has on so few cases, and no plateau that ends them early
+BUDGET = (
+    *("folds.val_fraction=0.2", "fit.lr=1e-3", "fit.schedule=cosine"),
+    *("fit.epochs=30", "fit.patience=15"),
+)
+# 600 cases teach nobody what 3 % of 154 tiles show: half of the tumour is niche, and plain
+LEARNABLE: dict[str, Any] = {"rho": 0.5, "nu": 3.0, "kappa": 2.0, "grid_side": 8}
+LEARNABLE |= {"dim": 24, "n_genes": 400}
+SLOW_FIRST = ("transmil", "g_hanet", "tdc", "wikg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What all results of a work folder have in common."""
+
+    n_train: int = 750  # a fifth of them is held out to choose the epoch
+    n_new: int = 1500
+    n_worlds: int = 2
+    world: dict[str, Any] = field(default_factory=lambda: dict(LEARNABLE))
+    budget: tuple[str, ...] = BUDGET
+
+
+@dataclass(frozen=True, order=True)
+class Job:
+    """One training."""
+
+    scenario: str
+    seed: int
+    model: str
+
+    def folder(self, work: Path) -> Path:
+        """Give where its scenario and seed lie."""
+        return work / self.scenario / f"seed-{self.seed}"
+
+    def table(self, work: Path, what: str) -> Path:
+        """Give the path of a table of it: ``cases``, ``attention``, ``morphology``."""
+        return self.folder(work) / f"{self.model}_{what}.csv"
+
+
+def all_jobs(models: Sequence[str], scenarios: Sequence[str], n_seeds: int) -> list[Job]:
+    """Give every training, the slow ones first; controls where there is something to learn."""
+    jobs = []
+    for scenario in scenarios:
+        names = list(models)
+        if scenario != "null":
+            names += [m + c for m in models if MODELS[m].needs_rna for c in CONTROLS]
+        jobs += [Job(scenario, seed, name) for seed in range(n_seeds) for name in names]
+
+    def slowness(job: Job) -> int:
+        name = job.model.partition("+")[0]
+        return SLOW_FIRST.index(name) if name in SLOW_FIRST else len(SLOW_FIRST)
+
+    return sorted(jobs, key=lambda job: (slowness(job), job.seed))
+
+
+def make_cohorts(scenario: str, seed: int, work: Path, plan: Plan) -> None:
+    """Simulate the cases to learn from and the new ones, unless they are there."""
+    folder = Job(scenario, seed, "").folder(work)
+    common = SCENARIOS[scenario] | plan.world | {"world": seed % plan.n_worlds, "equivocal": 0.0}
+    # of a case with two slides, the mean of two posteriors is not the exact one
+    common |= {"two_slides": 0.0}
+    for name, n_cases, draw in (
+        ("train", plan.n_train, 2 * seed),
+        ("new", plan.n_new, 2 * seed + 1),
+    ):
+        if not (folder / name / "truth.json").exists():
+            options = SimulationOptions(**common | {"n_cases": n_cases, "seed": draw})
+            write_cohort(simulate(options), folder / name)
+    (folder / "momkd.yaml").write_text(
+        "data:\n  features: train/features\n  clinical: train/clinical.csv\n"
+        "  rna: train/rna.csv.gz\n"
+        "  target: {column: biomarker, positive: positive, negative: negative}\n",
+        encoding="utf-8",
+    )
+
+
+def run_job(job: Job, work: Path, plan: Plan) -> float:
+    """Train, score the new cases, and score what was looked at; give the minutes it took."""
+    set_quiet(True)
+    started_s = time.monotonic()
+    folder = job.folder(work)
+    place, new = folder / job.model, folder / "new"
+    config = [folder / "momkd.yaml", RECIPE]
+    predictor = momkd.train(config, place, model=job.model, seed=job.seed, set_=plan.budget)
+    attention = place / "attention"
+    table = folder / f"{job.model}.csv"
+    momkd.predict(
+        predictor, [new / "features"], table, cases=new / "clinical.csv", attention=attention
+    )
+    truth = new / "truth.json"
+    score_attention(truth, attention).to_csv(job.table(work, "attention"), index=False)
+    shutil.rmtree(attention)
+    kept = score_morphology(truth, predictor, new / "features", n_permutations=20)
+    kept.to_csv(job.table(work, "morphology"), index=False)
+    (folder / f"{job.model}_refused.txt").unlink(missing_ok=True)
+    # the mark of a finished job comes last
+    table.with_name(f"{job.model}_cases.csv").rename(job.table(work, "done"))
+    return (time.monotonic() - started_s) / 60
+
+
+def run_all(jobs: Sequence[Job], work: Path, plan: Plan, n_workers: int) -> None:
+    """Run what is not done; a refusal is kept beside its tables and stops nothing else."""
+    open_ = [job for job in jobs if not job.table(work, "done").exists()]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n_workers, mp_context=context) as pool:
+        places = sorted({(job.scenario, job.seed) for job in open_})
+        for made in [pool.submit(make_cohorts, *place, work, plan) for place in places]:
+            made.result()
+        running = {pool.submit(run_job, job, work, plan): job for job in open_}
+        for number, done in enumerate(as_completed(running), start=1):
+            job = running[done]
+            try:
+                said = f"{done.result():.1f} minutes"
+            except MomkdError as error:
+                said = f"refused: {error}"
+                (job.folder(work) / f"{job.model}_refused.txt").write_text(str(error))
+            name = f"{job.scenario} seed {job.seed} {job.model}"
+            print(f"{number} of {len(open_)}: {name}: {said}", flush=True)
+
+
+def claim(work: Path, plan: Plan) -> None:
+    """Refuse a folder that holds results of another plan."""
+    path = work / "plan.json"
+    text = json.dumps(asdict(plan), indent=1, sort_keys=True)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        sys.exit(f"{path}: holds results of another plan; choose another --work")
+    work.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def read_scored(jobs: Iterable[Job], work: Path) -> dict[str, dict[str, dict[int, Scored]]]:
+    """Give what was scored: scenario -> model -> seed."""
+    found: dict[str, dict[str, dict[int, Scored]]] = {}
+    for job in sorted(jobs):
+        path = job.table(work, "done")
+        if path.exists():
+            seeds = found.setdefault(job.scenario, {}).setdefault(job.model, {})
+            seeds[job.seed] = _read(path, job.folder(work) / "new" / "truth.json")
+    return found
+
+
+def _read(table: Path, truth_file: Path) -> Scored:
+    truth = json.loads(truth_file.read_text(encoding="utf-8"))
+    slides = {slide["case_id"]: slide for slide in truth["slides"].values()}
+    # the best that may be known: that the niche is a focus, and the site where it leans
+    keys = ("focus_probability", "site_known_probability", "bayes_probability")
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["case_id"] for row in rows} == set(slides)
+    best = [next(slides[r["case_id"]][k] for k in keys if k in slides[r["case_id"]]) for r in rows]
+    labels = [truth["cases"][row["case_id"]]["recorded_label"] for row in rows]
+    score = [float(row["prob_positive"]) for row in rows]
+    return Scored(labels=np.array(labels), score=np.array(score), ceiling=np.array(best).round(10))
