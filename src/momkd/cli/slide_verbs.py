@@ -149,9 +149,12 @@ def heatmap(
     inputs: Annotated[list[Path], typer.Argument(help="What predict --attention stored.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of pictures.")],
     thumbnails: Annotated[Path | None, typer.Option(help="Folder of <slide>.jpg.")] = None,
+    slots: Annotated[
+        bool, typer.Option("--slots", help="Similarity to each slot too, where it was stored.")
+    ] = False,
 ) -> None:
-    """Draw stored attention over slides, as PNG and QuPath GeoJSON; nothing is recomputed."""
+    """Draw stored attention and evidence over slides: PNG, SVG, QuPath; nothing is recomputed."""
     from momkd.workflows.heatmap import heatmap as run
 
-    pictures = run(inputs, output, thumbnails=thumbnails)
-    typer.echo(f"wrote {output}: {len(pictures)} pictures")
+    pictures = run(inputs, output, thumbnails=thumbnails, slots=slots)
+    typer.echo(f"wrote {output}: {len(pictures)} slides")
