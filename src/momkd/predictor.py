@@ -89,7 +89,10 @@ class Predictor:
             As :meth:`require_fit`.
         """
         flags = self.require_fit(bag)
-        output = self._run(bag)
+        return self.describe(bag, self._run(bag), flags)
+
+    def describe(self, bag: Bag, output: Output, flags: tuple[str, ...] = ()) -> Prediction:
+        """Put what the model said of a bag into a calibrated answer; ``flags`` go with it."""
         logits = output.logits.float().cpu().numpy()
         known = self.card.embedding_range
         is_far = None if known is None else known.distance(bag.embeddings) > known.limit

@@ -2,8 +2,8 @@
 
 Spearman's rho, because shares of tiles are skewed. Its interval is Fisher's z with the variance of
 Bonett and Wright, Psychometrika 65:23 (2000): (1 + rho^2 / 2) / (n - 3 - k), k covariates held
-fixed. Of m intervals each has the level 1 - 0.05 / m (Bonferroni), so that with 95 % probability all
-of them hold their true value; those that leave out 0 are then right together.
+fixed. Of m intervals each has the level 1 - 0.05 / m (Bonferroni), so that with 95 % probability
+all of them hold their true value; those that leave out 0 are then right together.
 """
 
 from dataclasses import dataclass

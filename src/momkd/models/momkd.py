@@ -56,6 +56,7 @@ class MoMKD(BagClassifier):
     needs_rna: ClassVar[bool] = True
     steps_on_rna_alone: ClassVar[bool] = True
     needs_coordinates: ClassVar[bool] = True
+    keeps_training_side: ClassVar[bool] = True
     has_kernels: ClassVar[bool] = True
     is_divisible: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = (

@@ -67,13 +67,13 @@ def draw_layer(
     panels = 1 if truth is None else 2
     figure = Figure(figsize=(_WIDTH_IN * panels, _WIDTH_IN), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
-    _add_bar(axes[0], _show(axes[0], grid, layer), layer)
+    add_bar(axes[0], show_layer(axes[0], grid, layer), layer)
     axes[0].set_title(title, fontsize=9, parse_math=False)
     if outline is not None:
-        _draw_around(axes[0], grid, outline, _unit(grid)[1])
+        draw_around(axes[0], grid, outline, _unit(grid)[1])
     if truth is not None:
         known = Layer(name="truth", label="", values=truth.astype(np.float64), low=0.0, high=1.0)
-        _show(axes[1], grid, known)
+        show_layer(axes[1], grid, known)
         axes[1].set_title("truth: tiles of the niche", fontsize=9)
     return figure
 
@@ -124,9 +124,9 @@ def draw_layer_over_slide(
     figure = Figure(figsize=(2 * _WIDTH_IN, _WIDTH_IN), layout="constrained")
     axes = figure.subplots(1, 2, squeeze=False)[0]
     show_slide(axes[0], grid, thumbnail)
-    _add_bar(axes[1], show_over_slide(axes[1], grid, layer, thumbnail), layer)
+    add_bar(axes[1], show_over_slide(axes[1], grid, layer, thumbnail), layer)
     if outline is not None and outline.any():
-        _draw_around(axes[0], grid, outline, 1.0)
+        draw_around(axes[0], grid, outline, 1.0)
     figure.suptitle(title, fontsize=9, parse_math=False)
     return figure
 
@@ -174,12 +174,13 @@ def show_over_slide(
         extent=(left, right, bottom, high),
         interpolation="nearest",
     )
-    _draw_around(axes, grid, np.ones(len(grid), dtype=bool), 1.0, colour=_TISSUE, width=0.7)
+    draw_around(axes, grid, np.ones(len(grid), dtype=bool), 1.0, colour=_TISSUE, width=0.7)
     axes.set(xlim=extent[:2], ylim=extent[2:])
     return picture
 
 
-def _add_bar(axes: Axes, picture: AxesImage, layer: Layer) -> None:
+def add_bar(axes: Axes, picture: AxesImage, layer: Layer) -> None:
+    """Put the colour bar beside a picture of tiles: what the values are, and where they end."""
     bar = axes.figure.colorbar(picture, ax=axes, shrink=0.8, extend=layer.beyond)
     bar.set_label(layer.label, fontsize=8)
 
@@ -235,7 +236,8 @@ def _cover(
     return corners.cumsum(axis=0).cumsum(axis=1)[:rows, :columns]
 
 
-def _show(axes: Axes, grid: TileGrid, layer: Layer) -> AxesImage:
+def show_layer(axes: Axes, grid: TileGrid, layer: Layer) -> AxesImage:
+    """Show tiles alone, on axes in mm where the resolution is known."""
     image, (left, right, bottom, high) = paint_tiles(grid, layer.values)
     unit, scale = _unit(grid)
     axes.set_facecolor(_EMPTY)
@@ -251,7 +253,7 @@ def _show(axes: Axes, grid: TileGrid, layer: Layer) -> AxesImage:
     return picture
 
 
-def _draw_around(
+def draw_around(
     axes: Axes,
     grid: TileGrid,
     tiles: Bool[np.ndarray, " n_tiles"],
@@ -260,6 +262,7 @@ def _draw_around(
     colour: str = _OUTLINE,
     width: float = 1.2,
 ) -> None:
+    """Draw a line around some tiles; ``scale`` is what level-0 px are multiplied by."""
     image, (left, right, bottom, top) = paint_tiles(grid, tiles.astype(np.float64))
     inside = np.pad(np.nan_to_num(image) >= 0.5, 1)  # a rim, so that lines close at the border
     step_x, step_y = (right - left) / image.shape[1], (bottom - top) / image.shape[0]

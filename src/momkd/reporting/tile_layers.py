@@ -1,7 +1,8 @@
 """What can be shown of tiles: a value each, its unit in words, and colours that fit its kind.
 
-Attention and similarities run from dark to light; evidence has a middle and two directions, orange
-for the negative and purple for the positive class. Both scales hold with any colour vision.
+Attention and similarities run from dark to light; evidence has a middle and two directions, blue
+for class 0 and orange for class 1, as classes are coloured everywhere. Both scales hold with any
+colour vision.
 """
 
 from collections.abc import Sequence
@@ -9,8 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float64
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 
 from momkd.reporting.words import short
+
+CLASS_COLOURS = ("#0072b2", "#c44e00")
+EVIDENCE_COLOURS = LinearSegmentedColormap.from_list(
+    "evidence", [CLASS_COLOURS[0], "#f7f7f7", CLASS_COLOURS[1]]
+)
 
 _CLIP_QUANTILE = 0.995
 _LEAST_SPAN = 1e-3
@@ -32,7 +39,7 @@ class Layer:
     low, high
         Ends of the colour scale; values beyond take the end's colour, and the bar shows an arrow.
     colours
-        Name of a colour map.
+        A colour map, or its name.
     """
 
     name: str
@@ -40,7 +47,7 @@ class Layer:
     values: Float64[np.ndarray, " n_tiles"]
     low: float
     high: float
-    colours: str = "cividis"
+    colours: Colormap | str = "cividis"
 
     @property
     def beyond(self) -> str:
@@ -75,7 +82,7 @@ def evidence_layer(evidence: Float[np.ndarray, " n_tiles"], class_names: Sequenc
         values=values,
         low=-reach,
         high=reach,
-        colours="PuOr",
+        colours=EVIDENCE_COLOURS,
     )
 
 

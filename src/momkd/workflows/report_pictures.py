@@ -22,8 +22,8 @@ _SAID = {
     ),
     True: (
         "evidence",
-        "Evidence says which class a tile resembles in the memory of the model: purple the "
-        "positive, orange the negative one. It is no finding about the tissue.",
+        "Evidence says which class a tile resembles in the memory of the model: orange the "
+        "positive, blue the negative one. It is no finding about the tissue.",
     ),
 }
 

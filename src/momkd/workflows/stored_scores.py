@@ -15,7 +15,7 @@ from momkd.storage import digest_bytes, write_atomically
 from momkd.types import TileGrid
 
 _LONGEST_NAME_BYTES = 255
-_VALUES = ("attention", "evidence", "slot_cosines")
+_VALUES = ("attention", "evidence_eq7", "slot_cosines")
 _GRID = ("tile_px0", "tile_px", "mpp", "width_px0", "height_px0", "is_level0")
 
 
@@ -106,7 +106,7 @@ def write_scores(path: Path, scores: StoredScores) -> None:
         with h5py.File(stream, "w") as file:
             file.create_dataset("attention", data=scores.attention.astype(np.float32))
             if scores.evidence is not None:
-                file.create_dataset("evidence", data=scores.evidence.astype(np.float32))
+                file.create_dataset("evidence_eq7", data=scores.evidence.astype(np.float32))
             if scores.cosines is not None:
                 half = scores.cosines.astype(np.float16)
                 file.create_dataset("slot_cosines", data=half, compression="gzip")
@@ -165,7 +165,7 @@ def _parse(file: h5py.File) -> StoredScores:
         model=str(facts["model"]),
         grid=grid,
         attention=values["attention"],
-        evidence=values.get("evidence"),
+        evidence=values.get("evidence_eq7"),
         cosines=values.get("slot_cosines"),
         class_names=tuple(str(name) for name in names),
         probability=_float(facts.get("probability")),
