@@ -195,8 +195,9 @@ def _draw_scale_bar(axes: Axes, grid: TileGrid) -> None:
     x, y = 0.05 * grid.width_px0, 0.96 * grid.height_px0
     rim = [withStroke(linewidth=4.5, foreground="white")]
     axes.plot([x, x + length_mm / scale], [y, y], color="black", linewidth=3, path_effects=rim)
-    words = axes.text(x, y - 0.015 * grid.height_px0, f"{length_mm:g} mm", fontsize=7, va="bottom")
-    words.set_path_effects([withStroke(linewidth=2, foreground="white")])
+    paper = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8}
+    up = y - 0.025 * grid.height_px0
+    axes.text(x, up, f"{length_mm:g} mm", fontsize=7, va="bottom", bbox=paper)
 
 
 def paint_tiles(

@@ -1,5 +1,6 @@
 """The page of an atlas: the slots in words, numbers and pictures, fit for a clinician."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -83,7 +84,7 @@ def _facts(page: AtlasPage) -> list[tuple[str, str]]:
     card, atlas = page.memory.card, page.atlas
     negative, positive = page.class_names
     n_tiles = sum(s.n_tiles for s in atlas.slides)
-    flagged = sum(bool(s.flags) for s in atlas.slides)
+    flags = Counter(flag for s in atlas.slides for flag in s.flags)
     return [
         ("label", f"{card.task}: {positive} (positive) against {negative}"),
         ("training", f"{page.memory.name}: {page.memory.choice}"),
@@ -91,7 +92,7 @@ def _facts(page: AtlasPage) -> list[tuple[str, str]]:
         ("slides", f"{page.inputs.which}"),
         ("how many", f"{len(atlas.slides)} slides of {atlas.n_cases} cases, {n_tiles:,} tiles"),
         ("tiles", describe_tile(card)),
-        ("slides with a flag", f"{flagged} (see the predictions of these slides)"),
+        ("flags", ", ".join(f"{f} ({n} slides)" for f, n in flags.most_common()) or "none"),
         ("pixels", _pixels_said(page)),
         ("weights", str(card.weights_sha256)),
     ]
@@ -231,8 +232,8 @@ def _map_section(page: AtlasPage) -> Section:
             ),
             Picture(
                 figure=plane.figure(page.class_names),
-                caption=f"{told}. Colour: class (grey: not known); sign: what a point is. Slots are "
-                "numbered; cases are named in map.csv only.",
+                caption=f"{told}. Colour: class (grey: not known); sign: what a point is. Slots "
+                "are numbered; cases are named in map.csv only.",
                 alt=f"Scatter of {told} in two principal components, which show {first:.0%} and "
                 f"{second:.0%} of the variance.",
             ),

@@ -34,11 +34,8 @@ def find_pictures(run: Path) -> list[Picture]:
     Each is drawn anew from its pixels, at most 900 px wide and high: nothing else that its file
     may hold comes along. What cannot be read is said and passed over.
     """
-    found = sorted(
-        path
-        for path in {*run.glob("*heatmaps/*.png"), *run.glob("*heatmaps/*/*.png")}
-        if not _SLOT.search(path.name)
-    )
+    found = [*run.glob("*heatmaps/*.png"), *run.glob("*heatmaps/*/*.png")]
+    found = sorted((p for p in found if not _SLOT.search(p.name)), key=_order)
     pictures: list[Picture] = []
     for path in found:
         if len(pictures) == MOST_PICTURES:
@@ -59,6 +56,11 @@ def find_pictures(run: Path) -> list[Picture]:
             )
         )
     return pictures
+
+
+def _order(path: Path) -> tuple[Path, str, bool]:
+    """Put the pictures of a slide side by side, attention first."""
+    return path.parent, path.stem.removesuffix(_EVIDENCE), path.stem.endswith(_EVIDENCE)
 
 
 def _redraw(path: Path) -> bytes | None:
