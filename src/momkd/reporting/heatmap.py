@@ -13,6 +13,7 @@ from momkd.types import TileGrid
 _OUTLINE = "#D55E00"
 _TISSUE = "#1c2733"
 _EMPTY = "0.88"
+_LUMINANCE = np.array([0.299, 0.587, 0.114])
 _WIDTH_IN = 4.6
 # tiles are painted on cells of a quarter of their side, or coarser ones on a very large slide:
 # memory does not grow with the slide
@@ -158,12 +159,15 @@ def show_over_slide(
 ) -> AxesImage:
     """Show tiles over a picture of the slide, and the outline of the tissue as it was tiled.
 
+    The picture is grey there: pink under a colour would make another one of it.
+
     Raises
     ------
     ValueError
         As :func:`show_slide`.
     """
-    extent = show_slide(axes, grid, thumbnail)
+    grey = np.rint(thumbnail @ _LUMINANCE).astype(np.uint8)
+    extent = show_slide(axes, grid, np.repeat(grey[..., None], 3, axis=2))
     image, (left, right, bottom, high) = paint_tiles(grid, layer.values)
     picture = axes.imshow(
         image,
@@ -183,6 +187,7 @@ def add_bar(axes: Axes, picture: AxesImage, layer: Layer) -> None:
     """Put the colour bar beside a picture of tiles: what the values are, and where they end."""
     bar = axes.figure.colorbar(picture, ax=axes, shrink=0.8, extend=layer.beyond)
     bar.set_label(layer.label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
 
 
 def _draw_scale_bar(axes: Axes, grid: TileGrid) -> None:

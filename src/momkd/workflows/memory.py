@@ -165,10 +165,12 @@ def read_atlas(
     weights: Path | str | None = None,
     device: str = "cpu",
     workers: int = 1,
+    only_seen: bool = False,
 ) -> tuple[TrainedMemory, MemoryInputs, Atlas]:
     """Find a memory and its slides, and read them against it; no RNA is touched.
 
-    Scores go to ``scores`` in the folder; arguments are those of :func:`memory`.
+    Scores go to ``scores`` in the folder; arguments are those of :func:`memory`,
+    and ``only_seen`` leaves slides out whose pixels are not at hand.
     """
     found = find_memory(Path(source), training)
     say(f"memory of {found.name}: {found.choice}")
@@ -181,6 +183,7 @@ def read_atlas(
         weights=weights,
         device=device,
         workers=workers,
+        only_seen=only_seen,
     )
     with count_files("reading slides against the memory") as counter:
         counter.start(len(inputs.files))

@@ -64,7 +64,8 @@ def draw_figure4(
     work
         Folder where scores, and features if they must be made, are kept.
     slides, features, training, rules, device, workers
-        As of :func:`momkd.workflows.memory.memory`; without ``slides`` no tile is seen closely.
+        As of :func:`momkd.workflows.memory.memory`, but that of a run's slides those are used
+        whose pixels are given; without ``slides`` no tile is seen closely.
     n_slots, n_tiles
         Slots of each class, and tiles of each, 1 to 12.
     names
@@ -88,6 +89,7 @@ def draw_figure4(
         rules=rules,
         device=device,
         workers=workers,
+        only_seen=True,
     )
     class_names = found.card.class_names
     chosen = _chosen(atlas, n_slots)

@@ -56,6 +56,7 @@ def find_inputs(
     weights: Path | str | None = None,
     device: str = "cpu",
     workers: int = 1,
+    only_seen: bool = False,
 ) -> MemoryInputs:
     """Find and examine the slides to look at.
 
@@ -71,6 +72,8 @@ def find_inputs(
         Folder for features of slides that have none yet.
     rules, weights, device
         How slides are opened and embedded.
+    only_seen
+        Leave slides out whose pixels were not given, where those of others were.
 
     Raises
     ------
@@ -100,6 +103,9 @@ def find_inputs(
     else:
         what = "a predictor alone names no slides"
         raise ConfigError.of("G07", "--features", what, "give feature files, or --slides")
+    if only_seen and pixels:
+        wanted = set(pixels) if wanted is None else wanted & set(pixels)
+        which += "; those of them whose pixels were given"
     files = _examine(roots, reading, wanted, workers)
     return MemoryInputs(files=files, which=which, pixels=pixels, cases=cases, labels=labels)
 
@@ -158,8 +164,8 @@ def _examine(
         say(note)
     if not files:
         what = "no feature file among the inputs"
-        if wanted:
-            what = f"none of the {len(wanted)} slides of the run has a feature file any more"
+        if wanted is not None:
+            what = f"none of the {len(found.files)} feature files is of a slide that is wanted"
         raise DataError.of("P09", "features", what, "give --features")
     with count_files("examining feature files") as counter:
         counter.start(len(files))

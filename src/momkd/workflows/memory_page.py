@@ -167,7 +167,7 @@ def _tissue_section(page: AtlasPage) -> Section:
         sheet = make_sheet(
             page.atlas, slot, page.pixels, page.class_names, names, n_tiles=page.n_top
         )
-        n_crops = page.n_top if page.pixels.crops else 0
+        n_crops = page.n_top if any(c.pixels is not None for c in sheet.crops) else 0
         tiles = page.atlas.top[slot]
         where = names[tiles[0].slide_id]
         parts += [
