@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from momkd.data.cohort import cohort_digest
 from momkd.data.features import read_bag
 from momkd.data.panel import Panel
-from momkd.errors import IntegrityError, MomkdError
+from momkd.errors import DataError, IntegrityError
 from momkd.evaluation.rank_correlation import FEWEST_CASES, Correlations, correlate_ranks
 from momkd.evaluation.slot_use import mean_use, slide_use
 from momkd.models.momkd import MoMKD
@@ -78,8 +78,10 @@ def read_genes(
 
     Raises
     ------
-    DataError, IntegrityError
-        A cohort that can no longer be read; P19 one that is not what the model was trained on.
+    IntegrityError
+        P19 a cohort that is not what the model was trained on; F26 a file that changed.
+    ConfigError
+        G codes: the run's ``config.yaml`` cannot be read.
     """
     if memory.training is None or memory.run is None:
         return None, "a predictor holds no RNA: give the run that trained it to see genes"
@@ -96,7 +98,7 @@ def read_genes(
     settings = load_settings([memory.run / "config.yaml"])
     try:
         audited = audit_cohort(settings.data, manifest=_existing(memory.run / "features.csv"))
-    except MomkdError as error:
+    except DataError as error:
         return None, f"the cohort cannot be read as it was: {error.problems[0].line()}"
     cohort = audited.audit.cohort
     if memory.card.provenance.get("cohort") != cohort_digest(cohort):

@@ -101,7 +101,7 @@ def _facts(page: AtlasPage) -> list[tuple[str, str]]:
 def _pixels_said(page: AtlasPage) -> str:
     n_crops, n_pictures = len(page.pixels.crops), len(page.pixels.thumbnails)
     if not n_pictures:
-        return "none were given: tiles are drawn where they lie, without the slide under them"
+        return "none at hand: tiles are drawn where they lie, without the slide under them"
     return f"{n_pictures} slides as pictures, {n_crops} tiles seen closely"
 
 

@@ -14,6 +14,7 @@ from momkd.workflows.console import say
 from momkd.workflows.heatmap import read_thumbnail
 
 if TYPE_CHECKING:
+    from momkd.slides.crops import Crops
     from momkd.slides.reader import SlideRules
 
 CROP_PX = 160
@@ -120,8 +121,8 @@ def find_thumbnails(
     return found
 
 
-def _of_another(crops: "object", grid: TileGrid, path: Path) -> Problem | None:
-    size = (crops.width_px0, crops.height_px0)  # type: ignore[attr-defined]
+def _of_another(crops: "Crops", grid: TileGrid, path: Path) -> Problem | None:
+    size = (crops.width_px0, crops.height_px0)
     far = grid.coords_px0.max(axis=0)
     stated = (grid.width_px0 or size[0], grid.height_px0 or size[1])
     if size == stated and far[0] < size[0] and far[1] < size[1]:
