@@ -20,8 +20,10 @@ _HOME = {
     "doctor": "momkd.workflows.doctor",
     "evaluate": "momkd.workflows.evaluate",
     "from_pretrained": "momkd.predictor",
+    "heatmap": "momkd.workflows.heatmap",
     "init": "momkd.workflows.init",
     "inspect": "momkd.workflows.inspect",
+    "memory": "momkd.workflows.memory",
     "predict": "momkd.workflows.predict",
     "report": "momkd.workflows.report",
     "reproduce": "momkd.workflows.reproduce",
@@ -41,9 +43,11 @@ __all__ = [
     "doctor",
     "evaluate",
     "from_pretrained",
+    "heatmap",
     "init",
     "inspect",
     "load_predictor",
+    "memory",
     "predict",
     "report",
     "reproduce",
@@ -61,8 +65,10 @@ if TYPE_CHECKING:
     from momkd.workflows.demo import demo
     from momkd.workflows.doctor import doctor
     from momkd.workflows.evaluate import evaluate
+    from momkd.workflows.heatmap import heatmap
     from momkd.workflows.init import init
     from momkd.workflows.inspect import inspect
+    from momkd.workflows.memory import memory
     from momkd.workflows.predict import predict
     from momkd.workflows.report import report
     from momkd.workflows.reproduce import reproduce

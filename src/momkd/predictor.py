@@ -89,7 +89,10 @@ class Predictor:
             As :meth:`require_fit`.
         """
         flags = self.require_fit(bag)
-        output = self._run(bag)
+        return self.describe(bag, self._run(bag), flags)
+
+    def describe(self, bag: Bag, output: Output, flags: tuple[str, ...] = ()) -> Prediction:
+        """Put what the model said of a bag into a calibrated answer; ``flags`` go with it."""
         logits = output.logits.float().cpu().numpy()
         known = self.card.embedding_range
         is_far = None if known is None else known.distance(bag.embeddings) > known.limit
@@ -101,6 +104,7 @@ class Predictor:
             grid=bag.grid,
             flags=(*flags, OUT_OF_RANGE) if is_far else flags,
             out_of_range=is_far,
+            evidence=None if output.evidence is None else output.evidence.float().cpu().numpy(),
         )
 
     def _run(self, bag: Bag) -> Output:
@@ -114,9 +118,9 @@ class Predictor:
 class EnsemblePrediction:
     """What several predictors say together; out of range is what most of them call so.
 
-    ``prediction`` holds the means of the members' probabilities and attention; ``low`` and
-    ``high`` are the least and greatest probability of the positive class among ``members``. They
-    show how far the members disagree and are no confidence interval.
+    ``prediction`` holds the means of the members' probabilities, attention and evidence; ``low``
+    and ``high`` are the least and greatest probability of the positive class among ``members``.
+    They show how far the members disagree and are no confidence interval.
     """
 
     prediction: Prediction
@@ -190,6 +194,7 @@ class Ensemble:
         answers = tuple(member.predict(bag) for member in self.members)
         probabilities = np.stack([a.probabilities for a in answers])
         attention = np.stack([a.attention for a in answers]).mean(axis=0)
+        told = [a.evidence for a in answers if a.evidence is not None]
         said = [a.out_of_range for a in answers if a.out_of_range is not None]
         is_far = 2 * sum(said) > len(said) if said else None
         flags = [flag for flag in answers[0].flags if flag != OUT_OF_RANGE]
@@ -201,6 +206,7 @@ class Ensemble:
             grid=bag.grid,
             flags=(*flags, OUT_OF_RANGE) if is_far else tuple(flags),
             out_of_range=is_far,
+            evidence=np.mean(told, axis=0) if told else None,
         )
         low, high = float(probabilities[:, 1].min()), float(probabilities[:, 1].max())
         return EnsemblePrediction(prediction=mean, low=low, high=high, members=answers)

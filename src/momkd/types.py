@@ -348,11 +348,16 @@ class Dims:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Output:
-    """What a model says of one slide; attention is non-negative and sums to 1 over the tiles."""
+    """What a model says of one slide; attention is non-negative and sums to 1 over the tiles.
+
+    ``evidence`` is each tile's word for the positive class, where a model has such a thing (MoMKD,
+    eq. 7: cosine to the nearest slot of that class less that of the other, in [-2, 2]).
+    """
 
     logits: Float[Tensor, " n_classes"]
     attention: Float[Tensor, " n_tiles"]
     embedding: Float[Tensor, " dim_slide"]
+    evidence: Float[Tensor, " n_tiles"] | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -379,7 +384,8 @@ class Prediction:
     """A calibrated answer for one slide; ``grid`` None where the source has no coordinates.
 
     ``out_of_range`` says whether the slide's embeddings lie far outside those of the training
-    slides; None where the predictor's card does not describe them.
+    slides; None where the predictor's card does not describe them. ``evidence`` as in
+    :class:`Output`.
     """
 
     slide_id: str
@@ -389,6 +395,7 @@ class Prediction:
     grid: TileGrid | None = None
     flags: tuple[str, ...] = field(default=())
     out_of_range: bool | None = None
+    evidence: Float[np.ndarray, " n_tiles"] | None = None
 
     def __post_init__(self) -> None:
         _require(abs(float(self.probabilities.sum()) - 1) < 1e-5, "probabilities sum to 1")

@@ -149,9 +149,61 @@ def heatmap(
     inputs: Annotated[list[Path], typer.Argument(help="What predict --attention stored.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of pictures.")],
     thumbnails: Annotated[Path | None, typer.Option(help="Folder of <slide>.jpg.")] = None,
+    slots: Annotated[
+        bool, typer.Option("--slots", help="Similarity to each slot too, where it was stored.")
+    ] = False,
 ) -> None:
-    """Draw stored attention over slides, as PNG and QuPath GeoJSON; nothing is recomputed."""
+    """Draw stored attention and evidence over slides: PNG, SVG, QuPath; nothing is recomputed."""
     from momkd.workflows.heatmap import heatmap as run
 
-    pictures = run(inputs, output, thumbnails=thumbnails)
-    typer.echo(f"wrote {output}: {len(pictures)} pictures")
+    pictures = run(inputs, output, thumbnails=thumbnails, slots=slots)
+    typer.echo(f"wrote {output}: {len(pictures)} slides")
+
+
+@app.command()
+def memory(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_OR_PREDICTOR", help="Run, training in it, or predictor."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of page and tables.")],
+    features: Annotated[
+        list[Path] | None,
+        typer.Option(help="Feature files or folders; default: what the run tested on."),
+    ] = None,
+    slides: Annotated[
+        list[Path] | None, typer.Option(help="Slides whose pixels are shown, or folders.")
+    ] = None,
+    training: Annotated[
+        str | None, typer.Option(help="One of the run, momkd/seed-0/fold-2; default the first.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Tiles shown of each slot.")] = 6,
+    no_genes: Annotated[bool, typer.Option("--no-genes", help="Leave RNA alone.")] = False,
+    names: Annotated[
+        bool, typer.Option("--names", help="Name slides on the page, instead of numbers.")
+    ] = False,
+    mpp: Mpp = None,
+    mpp_from_power: MppFromPower = False,
+    weights: Annotated[Path | None, typer.Option(help="File of the encoder's weights.")] = None,
+    device: Annotated[str, typer.Option(help="Where slides are embedded.")] = "cpu",
+    workers: Annotated[int, typer.Option(help="Reader processes.")] = 1,
+) -> None:
+    """Show what the slots of a trained memory see: tiles, tissue, genes; page and tables."""
+    from momkd.slides.reader import SlideRules
+    from momkd.workflows.memory import memory as run
+
+    made = run(
+        source,
+        output,
+        features=features or (),
+        slides=slides or (),
+        training=training,
+        n_top=top,
+        genes=not no_genes,
+        names=names,
+        rules=SlideRules(mpp=mpp, mpp_from_power=mpp_from_power),
+        weights=weights,
+        device=device,
+        workers=workers,
+    )
+    typer.echo("\n".join(made.lines()))

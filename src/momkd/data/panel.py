@@ -163,6 +163,10 @@ class Panel:
             return DataError.of("O09", "RNA table", what, "set data.gene_map: a probemap")
         return DataError.of("O05", "RNA table", what, "give a table that has these genes")
 
+    def has_seen(self, case_id: str) -> bool:
+        """Say whether a case had a part in the fit."""
+        return _short_digest(case_id) in set(self.fitted_on)
+
     def require_disjoint(self, case_ids: Iterable[str]) -> None:
         """Make sure that none of these cases had a part in the fit.
 

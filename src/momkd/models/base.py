@@ -37,6 +37,9 @@ class BagClassifier(nn.Module):
     training_only
         Names of submodules that only training uses (RNA towers, decoders). They are absent when
         ``dims.n_genes`` is None, and left out of what a predictor saves.
+    keeps_training_side
+        What ``training_only`` names is written beside the predictor, for who looks at what was
+        learnt (``momkd memory``); no predictor reads it.
     has_kernels
         :meth:`use_kernels` makes a difference.
     is_divisible
@@ -55,6 +58,7 @@ class BagClassifier(nn.Module):
     min_batch: ClassVar[int] = 1
     order_matters: ClassVar[bool] = False
     training_only: ClassVar[tuple[str, ...]] = ()
+    keeps_training_side: ClassVar[bool] = False
     has_kernels: ClassVar[bool] = False
     is_divisible: ClassVar[bool] = False
 
@@ -111,4 +115,11 @@ class BagClassifier(nn.Module):
         prefixes = tuple(f"{name}." for name in self.training_only)
         for name, tensor in self.state_dict().items():
             if not name.startswith(prefixes):
+                yield name, tensor
+
+    def training_state(self) -> Iterator[tuple[str, Any]]:
+        """Give the named tensors that only training uses: what :meth:`serving_state` leaves."""
+        prefixes = tuple(f"{name}." for name in self.training_only)
+        for name, tensor in self.state_dict().items():
+            if name.startswith(prefixes):
                 yield name, tensor

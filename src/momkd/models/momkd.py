@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -55,6 +56,7 @@ class MoMKD(BagClassifier):
     needs_rna: ClassVar[bool] = True
     steps_on_rna_alone: ClassVar[bool] = True
     needs_coordinates: ClassVar[bool] = True
+    keeps_training_side: ClassVar[bool] = True
     has_kernels: ClassVar[bool] = True
     is_divisible: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = (
@@ -103,10 +105,29 @@ class MoMKD(BagClassifier):
 
     def forward_packed(self, bags: Sequence[Bag]) -> list[Output]:
         """Score several slides in one pass."""
-        reading = self._read(bags, self.memory.unit())
-        parts = torch.split(reading.attention, [len(bag) for bag in bags])
-        rows = zip(self.head(reading.slides), parts, reading.slides, strict=True)
-        return [Output(logits=y, attention=a, embedding=v) for y, a, v in rows]
+        return self._answers(bags, self._read(bags, self.memory.unit()))
+
+    @torch.no_grad()
+    def read_slots(self, bag: Bag) -> tuple[Output, Float[Tensor, "n_tiles dim_shared"]]:
+        """Score one slide, and give its tiles as unit vectors of the space of the memory.
+
+        Their products with ``memory.unit()`` are what eq. 7 takes the maxima of.
+
+        Raises
+        ------
+        ValueError
+            A bag without neighbours.
+        """
+        reading = self._read([bag], self.memory.unit(), with_points=True)
+        assert reading.points is not None
+        return self._answers([bag], reading)[0], reading.points
+
+    def _answers(self, bags: Sequence[Bag], reading: Reading) -> list[Output]:
+        sizes = [len(bag) for bag in bags]
+        attention = torch.split(reading.attention, sizes)
+        evidence = torch.split(reading.evidence, sizes)
+        rows = zip(self.head(reading.slides), attention, reading.slides, evidence, strict=True)
+        return [Output(logits=y, attention=a, embedding=v, evidence=s) for y, a, v, s in rows]
 
     def losses(self, batch: Sequence[Sample]) -> Losses:
         """Give ``ce``, ``memory``, ``align_wsi``, ``align_omics`` and ``reconstruction``.
@@ -245,7 +266,7 @@ class MoMKD(BagClassifier):
             The memory as unit vectors.
         """
         projection = self.tile_projection
-        _, attention, slides = attend(
+        _, _, attention, slides = attend(
             self.encoder(x, lists),
             (projection.weight, projection.bias),
             self._temperature(),

@@ -51,11 +51,12 @@ class Reading:
     """The answer; tiles of all slides in one tensor, ``pulls`` and ``nearest`` with labels only.
 
     ``pulls`` is the mean over a slide's tiles of the squared distance to the nearest slot of the
-    slide's class, ``nearest`` that slot's flat number. Gradients pass through ``slides`` and
-    ``pulls``.
+    slide's class, ``nearest`` that slot's flat number; ``evidence`` is eq. 7's score of each tile.
+    Gradients pass through ``slides`` and ``pulls``.
     """
 
     points: Float[Tensor, "n_tiles dim_shared"] | None
+    evidence: Float[Tensor, " n_tiles"]
     attention: Float[Tensor, " n_tiles"]
     slides: Float[Tensor, "n_slides dim"]
     pulls: Float[Tensor, " n_slides"] | None
@@ -69,11 +70,18 @@ def attend(
     slots: Tensor,
     segments: Int64[Tensor, " n_tiles"],
     n_slides: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Project encoded tiles (weight, bias), attend by evidence, pool: points, attention, slides."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Project encoded tiles (weight, bias), attend by evidence, and pool.
+
+    Returns
+    -------
+    points, evidence, attention, slides
+        Of tiles the first three, of slides the last.
+    """
     points = normalize(torch.nn.functional.linear(tiles, *projection), dim=1)
-    attention = segment_softmax(class_evidence(points, slots) / temperature, segments, n_slides)
-    return points, attention, segment_sum(attention[:, None] * tiles, segments, n_slides)
+    evidence = class_evidence(points, slots)
+    attention = segment_softmax(evidence / temperature, segments, n_slides)
+    return points, evidence, attention, segment_sum(attention[:, None] * tiles, segments, n_slides)
 
 
 def read_plainly(
@@ -87,7 +95,7 @@ def read_plainly(
     sizes = torch.tensor(question.sizes, device=tiles.device)
     n_slides = len(question.sizes)
     segments = torch.repeat_interleave(sizes, output_size=len(tiles))
-    points, attention, slides = attend(
+    points, evidence, attention, slides = attend(
         tiles, (weight, bias), temperature, question.slots, segments, n_slides
     )
     pulls = nearest = None
@@ -96,7 +104,14 @@ def read_plainly(
         nearest = nearest_slots(points.detach(), labels, question.targets)
         distances = quantisation(points, question.targets, nearest)
         pulls = segment_mean(distances[:, None], segments, n_slides).flatten()
-    return Reading(points=points, attention=attention, slides=slides, pulls=pulls, nearest=nearest)
+    return Reading(
+        points=points,
+        evidence=evidence.detach(),
+        attention=attention,
+        slides=slides,
+        pulls=pulls,
+        nearest=nearest,
+    )
 
 
 class HeadPass:
@@ -145,6 +160,7 @@ class HeadPass:
             self._kept = (points, norms, evidence, attention, nearest, found[0][1])
         self._reading = Reading(
             points=points if with_points else None,
+            evidence=evidence,
             attention=attention,
             slides=slides,
             pulls=pulls,

@@ -13,11 +13,13 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
 
 from momkd.errors import DataError, MomkdError, Problem
+from momkd.slides.crops import CropRequest, Crops, cut_crops
 from momkd.slides.opening import import_backends, open_slide
 from momkd.slides.quality import is_blurred
 from momkd.slides.reader import Slide, UnreadableRegionError
@@ -60,8 +62,10 @@ class Finished:
     problem: Problem | None = None
 
 
-Answer = Preview | SlideFacts | Views | Finished
+Request = ReadRequest | CropRequest
+Answer = Preview | SlideFacts | Views | Crops | Finished
 Send = Callable[[Answer | None], None]
+R = TypeVar("R", ReadRequest, CropRequest)
 
 
 class ViewReaders:
@@ -88,7 +92,7 @@ class ViewReaders:
         self._timeout_s = timeout_s
         self._serve = serve or serve_slides
         self._idle = [_Child(self._serve) for _ in range(n_workers)]
-        self._busy: dict[Connection, tuple[_Child, ReadRequest]] = {}
+        self._busy: dict[Connection, tuple[_Child, Any]] = {}
 
     def __enter__(self) -> "ViewReaders":
         return self
@@ -97,12 +101,12 @@ class ViewReaders:
         for child in [*self._idle, *(c for c, _ in self._busy.values())]:
             child.stop()
 
-    def read(self, requests: Iterable[ReadRequest]) -> Iterator[tuple[ReadRequest, Answer]]:
+    def read(self, requests: Iterable[R]) -> Iterator[tuple[R, Answer]]:
         """Give answers as they come, those of a slide in order, ending with :class:`Finished`.
 
         Of a slide: its facts, then its tiles in order; or its pictures, if it is refused once it
-        was seen. Problems are S codes of the slide; S14 the reader crashed or stayed silent; S05
-        too many bad tiles.
+        was seen; or its crops, if these were asked for. Problems are S codes of the slide; S14 the
+        reader crashed or stayed silent; S05 too many bad tiles.
         """
         waiting = iter(requests)
         more = True
@@ -115,7 +119,7 @@ class ViewReaders:
                     self._busy[child.ask(request)] = (child, request)
             yield from self._heard()
 
-    def _heard(self) -> Iterator[tuple[ReadRequest, Answer]]:
+    def _heard(self) -> Iterator[tuple[Any, Answer]]:
         if not self._busy:
             return
         first_s = min(child.heard_s for child, _ in self._busy.values()) + self._timeout_s
@@ -146,7 +150,7 @@ class _Child:
         self._pipe: Connection | None = None
         self.heard_s = 0.0
 
-    def ask(self, request: ReadRequest) -> Connection:
+    def ask(self, request: Request) -> Connection:
         if self._process is not None and not self._process.is_alive():
             self.stop()
         if self._pipe is None:
@@ -163,7 +167,7 @@ class _Child:
             self._pipe.send(request)
         return self._pipe
 
-    def take(self, request: ReadRequest) -> Answer | None:
+    def take(self, request: Request) -> Answer | None:
         assert self._pipe is not None
         try:
             answer: Answer | None = self._pipe.recv()
@@ -205,10 +209,13 @@ def serve_slides(pipe: Connection) -> None:
         return
 
 
-def answer_request(send: Send, request: ReadRequest) -> Problem | None:
-    """Read one slide: send its facts and views, or its pictures; give what is wrong with it."""
+def answer_request(send: Send, request: Request) -> Problem | None:
+    """Read one slide: send what was asked for, or its pictures; give what is wrong with it."""
     try:
         with open_slide(request.path, request.rules) as slide:
+            if isinstance(request, CropRequest):
+                send(cut_crops(slide, request, _Pings(send)))
+                return None
             facts = survey(slide, request, send, _Pings(send))
             send(facts)
             _send_views(send, slide, facts.grid, request)

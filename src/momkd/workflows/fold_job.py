@@ -29,7 +29,8 @@ from momkd.predictor import (
     load_predictor,
     save_predictor,
 )
-from momkd.storage import canonical_json, digest_bytes, write_json, write_text
+from momkd.serving.weights import pack_tensors
+from momkd.storage import canonical_json, digest_bytes, write_bytes, write_json, write_text
 from momkd.training import Fitted, Progress, Scored, fit, score
 from momkd.types import Cohort, Dims, Fold
 from momkd.workflows.fold_tables import Decision, as_csv, by_case, prediction_row
@@ -37,6 +38,7 @@ from momkd.workflows.settings import ModelChoice, Settings
 from momkd.workflows.sides import embeddings_used, sample_set
 
 THRESHOLD_RULE = "max_f1"
+TRAINING_SIDE = "training_side.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +113,8 @@ def run_fold(
     card = card.model_copy(update={"embedding_range": seen})
     write_text(job.folder / "history.csv", as_csv(fitted.history))
     save_predictor(Predictor(model, card), job.folder / "predictor")
+    if model.keeps_training_side:
+        write_training_side(job.folder / TRAINING_SIDE, model)
     decision = job.decision(card)
     rows = [prediction_row(decision, scored, "val") for scored in val]
     rows += [prediction_row(decision, scored, "test") for scored in score_test(job, cohort)]
@@ -270,6 +274,18 @@ def _fingerprint(job: FoldJob, cohort: Cohort, settings: Settings) -> Mapping[st
         "torch": str(torch.__version__),
         "threads": str(torch.get_num_threads()),
     }
+
+
+def write_training_side(path: Path, model: BagClassifier) -> None:
+    """Write the weights that only training uses, for who looks at what was learnt.
+
+    Raises
+    ------
+    ModelError
+        C11 a weight is not finite.
+    """
+    tensors = {k: t.detach().cpu().contiguous().clone() for k, t in model.training_state()}
+    write_bytes(path, pack_tensors(tensors, f"model {type(model).__name__}"))
 
 
 def _decide(

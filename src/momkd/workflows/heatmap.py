@@ -1,44 +1,50 @@
 """``momkd heatmap``: pictures and QuPath polygons from stored scores; nothing is computed again."""
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from PIL import Image
 
 from momkd.errors import DataError
+from momkd.reporting.figures import png_of, svg_of
 from momkd.reporting.geojson import tiles_as_geojson
-from momkd.reporting.heatmap import draw_attention, draw_over_slide
+from momkd.reporting.heatmap import draw_layer, draw_layer_over_slide
 from momkd.storage import write_bytes, write_text
 from momkd.types import TileGrid
-
-_DPI = 150
+from momkd.workflows.stored_scores import file_name, read_scores
 
 
 def heatmap(
-    inputs: Sequence[Path | str], output: Path | str, *, thumbnails: Path | str | None = None
+    inputs: Sequence[Path | str],
+    output: Path | str,
+    *,
+    thumbnails: Path | str | None = None,
+    slots: bool = False,
 ) -> list[Path]:
-    """Draw what ``momkd predict --attention`` stored.
+    """Draw what ``momkd predict --attention`` or ``momkd memory`` stored.
 
     Parameters
     ----------
     inputs
-        Attention files (h5), or folders of them.
+        Files of scores (h5), or folders of them.
     output
-        Folder: ``<slide>.png`` and ``<slide>.geojson``, in a folder a model where inputs are so;
-        no ``.geojson`` where places are not in level-0 pixels.
+        Folder: ``<slide>.png`` of the attention, ``<slide>.evidence.png`` where class evidence was
+        stored, each also as ``.svg``, and ``<slide>.geojson`` with everything; in a folder a model
+        where inputs are so. No ``.geojson`` where places are not in level-0 pixels.
     thumbnails
         Folder of ``<slide>.jpg``, pictures of whole slides as ``momkd extract`` writes them;
         without it, tiles are drawn alone.
+    slots
+        Draw the similarity to every slot of the memory too, ``<slide>.slot-CLASS-NUMBER.png``,
+        where it was stored.
 
     Returns
     -------
     list of Path
-        The pictures.
+        The pictures of attention, one a slide.
 
     Raises
     ------
@@ -57,27 +63,31 @@ def heatmap(
         raise DataError.of("P09", "inputs", what, "run momkd predict with --attention")
     folder = Path(output)
     found = None if thumbnails is None else Path(thumbnails)
-    return [_draw(path, folder / inside, found) for path, inside in files]
+    return [_draw(path, folder / inside, found, slots) for path, inside in files]
 
 
-def _draw(path: Path, folder: Path, thumbnails: Path | None) -> Path:
-    grid, attention, title = _read(path)
-    picture = None if thumbnails is None else thumbnails / f"{grid.slide_id}.jpg"
+def _draw(path: Path, folder: Path, thumbnails: Path | None, slots: bool) -> Path:
+    scores = read_scores(path)
+    grid = scores.grid
+    assert grid is not None
+    # files are called as the scores are: what stands inside a file names no place on this disk
+    picture = None if thumbnails is None else thumbnails / f"{path.stem}.jpg"
+    slide = None
     if picture is not None and picture.exists() and grid.width_px0 is not None:
-        _require_within(path, grid)
-        thumbnail = _read_thumbnail(picture, path, grid)
-        figure = draw_over_slide(grid, attention, thumbnail, title=title)
-    else:
-        figure = draw_attention(grid, attention, title=title)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=_DPI)
-    target = folder / f"{grid.slide_id}.png"
-    write_bytes(target, stream.getvalue())
+        slide = read_thumbnail(picture, path, grid)
+    for layer in scores.layers(slots=slots):
+        title = scores.title
+        if slide is None:
+            figure = draw_layer(grid, layer, title=title)
+        else:
+            figure = draw_layer_over_slide(grid, layer, slide, title=title)
+        ending = "" if layer.name == "attention" else f".{layer.name}"
+        write_bytes(folder / file_name(path.stem, f"{ending}.png"), png_of(figure))
+        write_text(folder / file_name(path.stem, f"{ending}.svg"), svg_of(figure))
     if grid.tile_px0 is not None and grid.is_level0:
-        shares = attention * len(attention)
-        text = tiles_as_geojson(grid, {"attention": attention, "attention (x even share)": shares})
-        write_text(folder / f"{grid.slide_id}.geojson", text)
-    return target
+        text = tiles_as_geojson(grid, scores.measurements())
+        write_text(folder / file_name(path.stem, ".geojson"), text)
+    return folder / file_name(path.stem, ".png")
 
 
 def _require_within(path: Path, grid: TileGrid) -> None:
@@ -90,10 +100,17 @@ def _require_within(path: Path, grid: TileGrid) -> None:
         raise DataError.of("S16", str(path), what, "give the thumbnails of these slides")
 
 
-def _read_thumbnail(picture: Path, scores: Path, grid: TileGrid) -> np.ndarray:
-    """Read a picture of the slide that scores are of, by what it says of itself, or its form."""
+def read_thumbnail(picture: Path, scores: Path, grid: TileGrid) -> np.ndarray:
+    """Read a picture of the slide that scores are of, by what it says of itself, or its form.
+
+    Raises
+    ------
+    DataError
+        S16 tiles that lie beyond the slide, or a picture of another slide.
+    """
     assert grid.width_px0 is not None
     assert grid.height_px0 is not None
+    _require_within(scores, grid)
     with Image.open(picture) as image:
         told = _told_size(image.info.get("comment", b""))
         size = told or (image.width, image.height)
@@ -114,48 +131,3 @@ def _told_size(comment: Any) -> tuple[int, int] | None:
         return int(facts["width_px0"]), int(facts["height_px0"])
     except (ValueError, TypeError, KeyError):
         return None
-
-
-def _read(path: Path) -> tuple[TileGrid, np.ndarray, str]:
-    remedy = "give a file that momkd predict --attention wrote"
-    try:
-        with h5py.File(path, "r") as file:
-            attention = file["attention"][:].astype(np.float64)
-            coords = file["coords_px0"]
-            facts = dict(coords.attrs)
-            grid = TileGrid(
-                slide_id=str(file.attrs["slide_id"]),
-                coords_px0=coords[:].astype(np.int64),
-                tile_px0=_float(facts.get("tile_px0")),
-                tile_px=_int(facts.get("tile_px")),
-                mpp=_float(facts.get("mpp")),
-                width_px0=_int(facts.get("width_px0")),
-                height_px0=_int(facts.get("height_px0")),
-                is_level0=bool(facts.get("is_level0", True)),
-            )
-            title = f"{grid.slide_id}: {file.attrs['model']}"
-            title += _said(dict(file.attrs))
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        brief = " ".join(str(error).split())[:100]
-        raise DataError.of("P18", str(path), f"no stored scores: {brief}", remedy) from None
-    if len(attention) != len(grid):
-        what = f"{len(attention)} scores for {len(grid)} tiles"
-        raise DataError.of("P18", str(path), what, remedy)
-    return grid, attention, title
-
-
-def _said(facts: dict[str, Any]) -> str:
-    """Give the probability as a title says it, where it was stored."""
-    if "probability" not in facts:
-        return ""
-    p, low, high = (float(facts[k]) for k in ("probability", "low", "high"))
-    spread = f" ({low:.2f} to {high:.2f})" if high > low else ""
-    return f", P({facts['class_name']}) = {p:.2f}{spread}"
-
-
-def _float(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _int(value: Any) -> int | None:
-    return None if value is None else int(value)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
-import numpy as np
 import pandas as pd
 
 from momkd.data.barcodes import case_of
@@ -17,11 +15,12 @@ from momkd.data.features import examine_files, find_feature_files, read_bag
 from momkd.data.layouts.material import ReadRules
 from momkd.errors import DataError, IntegrityError, ModelError, Problem, TooManyDroppedError
 from momkd.predictor import Ensemble, EnsemblePrediction, from_pretrained, load_predictor
-from momkd.storage import write_atomically, write_text
+from momkd.storage import write_text
 from momkd.types import SlideFile
 from momkd.workflows.console import count_files, say
 from momkd.workflows.heatmap import heatmap
 from momkd.workflows.predict_pixels import EmbeddedSlides, embed_slides, part_inputs
+from momkd.workflows.stored_scores import StoredScores, write_scores
 
 if TYPE_CHECKING:
     from momkd.slides.reader import SlideRules
@@ -81,7 +80,8 @@ def predict(
         CSV with columns ``slide_id, case_id``; without it TCGA barcodes are cut to the case, and
         any other slide is a case of its own.
     attention
-        Folder for one h5 a slide and model: ``coords_px0``, ``attention``.
+        Folder for one h5 a slide and model: ``coords_px0``, ``attention``, and class ``evidence``
+        of a model with a memory.
     feature_key
         Dataset of the embeddings, instead of the layout's own.
     drop_nonfinite
@@ -94,7 +94,7 @@ def predict(
         Folder where feature files of slides are kept, and used again if they were made from the
         same slide in the same way; by default ``<name>_features``.
     heatmaps
-        Folder for a picture and a QuPath GeoJSON a slide and model; by default
+        Folder for pictures and a QuPath GeoJSON a slide and model; by default
         ``<name>_heatmaps`` where slides are given, and none where only feature files are.
     draw
         False: no heatmaps by default.
@@ -300,24 +300,19 @@ def _slide_row(one: _Scored) -> dict[str, Any]:
 
 
 def _write_attention(folder: Path, one: _Scored) -> None:
-    def fill(stream: Any) -> None:
-        with h5py.File(stream, "w") as file:
-            attention = one.answer.prediction.attention.astype(np.float32)
-            file.create_dataset("attention", data=attention)
-            grid = one.answer.prediction.grid
-            if grid is not None:
-                coords = file.create_dataset("coords_px0", data=grid.coords_px0)
-                for key in ("tile_px0", "tile_px", "mpp", "width_px0", "height_px0", "is_level0"):
-                    value = getattr(grid, key)
-                    if value is not None:
-                        coords.attrs[key] = value
-            file.attrs["slide_id"] = one.slide.slide_id
-            file.attrs["model"] = one.model
-            file.attrs["class_name"] = one.answer.prediction.class_names[1]
-            file.attrs["probability"] = float(one.answer.prediction.probabilities[1])
-            file.attrs["low"], file.attrs["high"] = one.answer.low, one.answer.high
-
-    write_atomically(folder / one.model / f"{one.slide.slide_id}.h5", fill)
+    said = one.answer.prediction
+    scores = StoredScores(
+        slide_id=one.slide.slide_id,
+        model=one.model,
+        grid=said.grid,
+        attention=said.attention,
+        evidence=said.evidence,
+        class_names=said.class_names,
+        probability=float(said.probabilities[1]),
+        low=one.answer.low,
+        high=one.answer.high,
+    )
+    write_scores(folder / one.model / f"{one.slide.slide_id}.h5", scores)
 
 
 def _tell_seen(table: pd.DataFrame) -> None:

@@ -1,6 +1,7 @@
 """Heat maps that lie in a run folder, made small enough for a page that travels."""
 
 import io
+import re
 from pathlib import Path
 
 from PIL import Image
@@ -12,6 +13,19 @@ MOST_PICTURES = 4
 _MOST_BYTES = 20_000_000
 _MOST_PIXELS = 40_000_000
 _SIDE_PX = 900
+_EVIDENCE = ".evidence"
+_SLOT = re.compile(r"\.slot-\d+-\d+\.png$")
+_SAID = {
+    False: (
+        "attention",
+        "Attention says where the model looked, not why, and not where the disease is.",
+    ),
+    True: (
+        "evidence",
+        "Evidence says which class a tile resembles in the memory of the model: orange the "
+        "positive, blue the negative one. It is no finding about the tissue.",
+    ),
+}
 
 
 def find_pictures(run: Path) -> list[Picture]:
@@ -20,7 +34,8 @@ def find_pictures(run: Path) -> list[Picture]:
     Each is drawn anew from its pixels, at most 900 px wide and high: nothing else that its file
     may hold comes along. What cannot be read is said and passed over.
     """
-    found = sorted({*run.glob("*heatmaps/*.png"), *run.glob("*heatmaps/*/*.png")})
+    found = [*run.glob("*heatmaps/*.png"), *run.glob("*heatmaps/*/*.png")]
+    found = sorted((p for p in found if not _SLOT.search(p.name)), key=_order)
     pictures: list[Picture] = []
     for path in found:
         if len(pictures) == MOST_PICTURES:
@@ -31,15 +46,21 @@ def find_pictures(run: Path) -> list[Picture]:
             continue
         which = f"{len(pictures) + 1} of {len(found)} heat maps in the run folder"
         inside = path.relative_to(run)
+        slide = inside.stem.removesuffix(_EVIDENCE)
+        shown, limit = _SAID[inside.stem.endswith(_EVIDENCE)]
         pictures.append(
             Picture(
                 figure=content,
-                caption=f"{inside.parent.name}: {inside.stem} ({which}). Attention says where the "
-                "model looked, not why, and not where the disease is.",
-                alt=f"heat map of attention over slide {inside.stem}",
+                caption=f"{inside.parent.name}: {slide}, {shown} ({which}). {limit}",
+                alt=f"heat map of {shown} over slide {slide}",
             )
         )
     return pictures
+
+
+def _order(path: Path) -> tuple[Path, str, bool]:
+    """Put the pictures of a slide side by side, attention first."""
+    return path.parent, path.stem.removesuffix(_EVIDENCE), path.stem.endswith(_EVIDENCE)
 
 
 def _redraw(path: Path) -> bytes | None:

@@ -14,6 +14,7 @@ import numpy as np
 from momkd.errors import DataError
 from momkd.reporting.charts import Axis, Line, draw_lines
 from momkd.reporting.page import Bounded, Chart, Charts, Heading, Part, Row, Section, Table, Words
+from momkd.workflows.report_slots import read_slots, tables_of_slots
 
 MOST_FITS = 60
 _SMALL = {"width": 270, "height": 200}
@@ -30,7 +31,10 @@ _MEMORY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fit:
-    """One training as it left its folder: the columns of its history, and how it ended."""
+    """One training as it left its folder: the columns of its history, and how it ended.
+
+    ``slots`` are those of its predictor, (class, slot, dimension), if it has a memory.
+    """
 
     model: str
     name: str
@@ -38,6 +42,7 @@ class Fit:
     best_epoch: int | None
     stop_reason: str
     has_panel: bool
+    slots: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +137,7 @@ def memory_section(trainings: Trainings, class_names: Sequence[str]) -> Section 
                 f"{len(fits)} trainings; revived: slots started anew in the whole training",
                 rows=[_memory_row(fits, i, c) for i, c in enumerate(class_names)],
             ),
+            *tables_of_slots([(f.name, f.slots) for f in fits if f.slots is not None], class_names),
         ]
     if not parts:
         return None
@@ -157,6 +163,7 @@ def _read_fit(folder: Path, job: str) -> Fit:
         best_epoch=None if best is None else int(best),
         stop_reason=str(done.get("stop_reason", "")),
         has_panel=(folder / "panel.json").exists(),
+        slots=read_slots(folder / "predictor" / "model.safetensors"),
     )
 
 

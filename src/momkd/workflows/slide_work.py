@@ -14,7 +14,7 @@ from momkd.errors import DataError, MomkdError, Problem
 from momkd.slides.encoders.embed import Encoder
 from momkd.slides.fingerprint import stamp_of
 from momkd.slides.reader import SlideRules, slide_name
-from momkd.slides.reading_process import Answer, Finished
+from momkd.slides.reading_process import Answer, Finished, Views
 from momkd.slides.survey import Preview, ReadRequest, SlideFacts
 from momkd.slides.tiling import TilingOptions
 from momkd.storage import write_bytes
@@ -108,6 +108,7 @@ class SlideWork:
                     assert gathered is not None
                     self._write(path, gathered)
                 return 0
+        assert isinstance(answer, Views)
         gathered = self._open[path]
         gathered.add(answer)
         if time.monotonic() - self._said_s > _REPORT_S:
