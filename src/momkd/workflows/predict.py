@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import pandas as pd
 
@@ -17,11 +16,12 @@ from momkd.data.features import examine_files, find_feature_files, read_bag
 from momkd.data.layouts.material import ReadRules
 from momkd.errors import DataError, IntegrityError, ModelError, Problem, TooManyDroppedError
 from momkd.predictor import Ensemble, EnsemblePrediction, from_pretrained, load_predictor
-from momkd.storage import write_atomically, write_text
+from momkd.storage import write_text
 from momkd.types import SlideFile
 from momkd.workflows.console import count_files, say
 from momkd.workflows.heatmap import heatmap
 from momkd.workflows.predict_pixels import EmbeddedSlides, embed_slides, part_inputs
+from momkd.workflows.score_file import evidence_of, write_scores
 
 if TYPE_CHECKING:
     from momkd.slides.reader import SlideRules
@@ -38,6 +38,7 @@ class _Scored:
     ensemble: Ensemble
     answer: EnsemblePrediction
     flags: tuple[str, ...]
+    evidence: np.ndarray | None
 
 
 def predict(
@@ -48,6 +49,7 @@ def predict(
     only: str | None = None,
     cases: Path | str | None = None,
     attention: Path | str | None = None,
+    evidence: bool = False,
     feature_key: str | None = None,
     drop_nonfinite: bool = False,
     coords: Path | str | None = None,
@@ -82,6 +84,8 @@ def predict(
         any other slide is a case of its own.
     attention
         Folder for one h5 a slide and model: ``coords_px0``, ``attention``.
+    evidence
+        Class evidence too (:mod:`momkd.serving.evidence`), where attention is stored.
     feature_key
         Dataset of the embeddings, instead of the layout's own.
     drop_nonfinite
@@ -158,13 +162,18 @@ def predict(
         counter.start(len(examined.slides))
         for slide in examined.slides.values():
             case_id = case_of(slide.slide_id) if case_map is None else case_map[slide.slide_id]
-            scored += _score(slide, case_id, ensembles, made.flags.get(slide.slide_id))
+            flag = made.flags.get(slide.slide_id)
+            scored += _score(slide, case_id, ensembles, flag, evidence)
             counter.advance()
     table = _write(Path(output), scored, problems)
     if attention is not None or heatmaps is not None:
         kept = Path(attention if attention is not None else str(heatmaps))
         for one in scored:
-            _write_attention(kept, one)
+            layers = {} if one.evidence is None else {"evidence": one.evidence}
+            place = kept / one.model / f"{one.slide.slide_id}.h5"
+            n = len(one.ensemble.members)
+            who = "the predictor" if n == 1 else f"all {n} models of the run together"
+            write_scores(place, one.answer, one.model, layers=layers, made_by=who)
         if heatmaps is not None:
             heatmap([kept], heatmaps, thumbnails=extracted / "thumbnails")
     _tell_seen(table)
@@ -238,7 +247,11 @@ def _beside(output: Path | str, what: str) -> Path:
 
 
 def _score(
-    slide: SlideFile, case_id: str, ensembles: Mapping[str, Ensemble], flag: str | None
+    slide: SlideFile,
+    case_id: str,
+    ensembles: Mapping[str, Ensemble],
+    flag: str | None,
+    evidence: bool,
 ) -> list[_Scored]:
     found = []
     for name, ensemble in ensembles.items():
@@ -252,6 +265,7 @@ def _score(
                 ensemble=ensemble,
                 answer=answer,
                 flags=(*answer.prediction.flags, *([flag] if flag else [])),
+                evidence=evidence_of(ensemble, bag) if evidence else None,
             )
         )
     return found
@@ -297,27 +311,6 @@ def _slide_row(one: _Scored) -> dict[str, Any]:
     row["out_of_range"] = prediction.out_of_range
     row["flags"] = "; ".join(one.flags)
     return row
-
-
-def _write_attention(folder: Path, one: _Scored) -> None:
-    def fill(stream: Any) -> None:
-        with h5py.File(stream, "w") as file:
-            attention = one.answer.prediction.attention.astype(np.float32)
-            file.create_dataset("attention", data=attention)
-            grid = one.answer.prediction.grid
-            if grid is not None:
-                coords = file.create_dataset("coords_px0", data=grid.coords_px0)
-                for key in ("tile_px0", "tile_px", "mpp", "width_px0", "height_px0", "is_level0"):
-                    value = getattr(grid, key)
-                    if value is not None:
-                        coords.attrs[key] = value
-            file.attrs["slide_id"] = one.slide.slide_id
-            file.attrs["model"] = one.model
-            file.attrs["class_name"] = one.answer.prediction.class_names[1]
-            file.attrs["probability"] = float(one.answer.prediction.probabilities[1])
-            file.attrs["low"], file.attrs["high"] = one.answer.low, one.answer.high
-
-    write_atomically(folder / one.model / f"{one.slide.slide_id}.h5", fill)
 
 
 def _tell_seen(table: pd.DataFrame) -> None:
