@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -35,6 +35,7 @@ _PAGES = {"/": "cases.html", "/slide": "slide.html", "/predict": "predict.html"}
 _TILE_AGE = "private, max-age=3600"
 
 
+@runtime_checkable
 class Labour(Protocol):
     """What needs a model, given by whoever serves: work that runs in a process of its own."""
 
@@ -293,7 +294,7 @@ def _serve_jobs(app: FastAPI, viewer: Viewer) -> None:
         try:
             given = await request.json()
             name = given["path"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return JSONResponse({"lines": ['wanted {"path": "..."}']}, 400)
         if not isinstance(name, str):
             return JSONResponse({"lines": ['wanted {"path": "..."}']}, 400)

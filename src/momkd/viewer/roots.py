@@ -91,9 +91,15 @@ class SlideRoots:
 
 
 def is_named_well(path: Path) -> bool:
-    """Whether a name is one of a slide or a feature file, and not hidden."""
+    """Whether a name is one of a slide or a feature file, not hidden, and can be told as text."""
     suffixes = (*SLIDE_SUFFIXES, *FEATURE_SUFFIXES)
-    return path.suffix.lower() in suffixes and not path.name.startswith(".")
+    if path.suffix.lower() not in suffixes or path.name.startswith("."):
+        return False
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def key_of(kind: str, name: str) -> str:

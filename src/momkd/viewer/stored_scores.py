@@ -103,11 +103,15 @@ def read_scores(path: Path) -> StoredScores:
     remedy = "give files that momkd predict --attention wrote"
     try:
         with h5py.File(path, "r") as file:
+            if not _is_own(file, "attention"):
+                raise ValueError("no dataset 'attention'")
             n_tiles = file["attention"].shape[0]
             if not 0 < n_tiles <= _MOST_TILES:
                 what = f"holds {n_tiles:,} tiles, wanted 1 to {_MOST_TILES:,}"
                 raise DataError.of("P18", path.name, what, remedy)
             layers = [layer for name in _in_order(file) for layer in _layers(file[name], n_tiles)]
+            if not layers or layers[0].kind != "share":
+                raise ValueError("attention holds no numbers")
             return _with_places(file, n_tiles, tuple(layers))
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         brief = " ".join(str(error).split())[:100]
@@ -115,10 +119,18 @@ def read_scores(path: Path) -> StoredScores:
 
 
 def _in_order(file: h5py.File) -> list[str]:
-    """Give the datasets that hold scores, the known ones first."""
-    names = [n for n in file if isinstance(file[n], h5py.Dataset) and n != "coords_px0"]
+    """Give the datasets that may hold scores, the known ones first."""
+    names = [n for n in file if n != "coords_px0" and _is_own(file, n)]
     known = [n for n in _WORDS if n in names]
     return [*known, *sorted(n for n in names if n not in known)]
+
+
+def _is_own(file: h5py.File, name: str) -> bool:
+    """Whether a name is a dataset of this very file: links and outside storage read others."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        return False
+    found = file[name]
+    return isinstance(found, h5py.Dataset) and not found.external and not found.is_virtual
 
 
 def _layers(dataset: h5py.Dataset, n_tiles: int) -> list[Layer]:
@@ -127,7 +139,8 @@ def _layers(dataset: h5py.Dataset, n_tiles: int) -> list[Layer]:
     if dataset.dtype.kind not in "fiu" or len(shape) not in (1, 2) or shape[0] != n_tiles:
         return []
     columns = 1 if len(shape) == 1 else min(shape[1], _MOST_COLUMNS)
-    values = dataset[:].reshape(n_tiles, -1)[:, :columns].astype(np.float64)
+    read = dataset[:] if len(shape) == 1 else dataset[:, :columns]
+    values = read.reshape(n_tiles, columns).astype(np.float64)
     if name == "attention":
         values = values * n_tiles
     title, unit = _WORDS.get(name, (name.replace("_", " "), ""))
@@ -153,7 +166,7 @@ def _kind(name: str, stated: str, values: NDArray[np.float64]) -> Kind:
 
 def _with_places(file: h5py.File, n_tiles: int, layers: tuple[Layer, ...]) -> StoredScores:
     attrs = dict(file.attrs)
-    places = file.get("coords_px0")
+    places = file["coords_px0"] if _is_own_or_absent(file, "coords_px0") else None
     stated = {} if places is None else dict(places.attrs)
     corners = None
     if places is not None and bool(stated.get("is_level0", True)):
@@ -178,6 +191,14 @@ def _with_places(file: h5py.File, n_tiles: int, layers: tuple[Layer, ...]) -> St
         layers=layers,
         facts=facts,
     )
+
+
+def _is_own_or_absent(file: h5py.File, name: str) -> bool:
+    if name not in file:
+        return False
+    if not _is_own(file, name):
+        raise ValueError(f"{name} lies outside of it")
+    return True
 
 
 def _smallest_step(corners: NDArray[np.int64]) -> float:

@@ -68,7 +68,7 @@ class FileCounter:
 class _ToldBars(Progress):
     """Bars that the listener hears of too."""
 
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+    def advance(self, task_id: TaskID, advance: int | float = 1) -> None:
         super().advance(task_id, advance)
         self._tell(task_id)
 
@@ -79,7 +79,7 @@ class _ToldBars(Progress):
     def _tell(self, task_id: TaskID) -> None:
         if _listener is not None:
             task = self._tasks[task_id]
-            _listener(task.description, task.completed, task.total or 0.0)
+            _listener(task.description, float(task.completed), float(task.total or 0))
 
 
 def make_bars() -> Progress:
