@@ -46,7 +46,10 @@ def drawn(page: Any) -> int:
     return page.evaluate(
         """() => {
           const canvas = document.getElementById("overlay");
-          const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+          const copy = new OffscreenCanvas(canvas.width, canvas.height);
+          const pen = copy.getContext("2d", { willReadFrequently: true });
+          pen.drawImage(canvas, 0, 0);
+          const data = pen.getImageData(0, 0, canvas.width, canvas.height).data;
           let n = 0;
           for (let i = 3; i < data.length; i += 4) n += data[i] > 0;
           return n;
@@ -212,6 +215,7 @@ def test_new_slides_are_predicted_from_a_folder_and_from_an_upload(
     assert page.locator("#layer option").all_inner_texts() == ["attention", "class evidence"]
     assert drawn(page) > 1000
     page.goto(served.address)
+    page.wait_for_selector("#cases tbody tr")
     page.select_option("#filter", "new")
     assert {text.split()[0] for text in column(page, 1)} == {one.stem, two.stem}
     watched.require_well()

@@ -61,7 +61,7 @@ const linksOf = (one) => {
     const name = slide.name === one.case && one.slides.length === 1 ? "open" : shown(slide.name, 40);
     const hash = new URLSearchParams({ slide: slide.key, model: byId("model").value });
     cell.append(make("a", name, { href: `/slide#${hash}`, title: shown(slide.name, 300) }));
-    if (!slide.has_pixels) cell.append(make("span", "no picture", { className: "tag" }));
+    if (!slide.has_pixels) cell.append(" ", make("span", "no picture", { className: "tag" }));
   }
   return cell;
 };
@@ -70,7 +70,7 @@ const rowOf = (one) => {
   const row = make("tr");
   const score = scoreOf(one);
   const head = make("th", shown(one.case, 60), { scope: "row", title: shown(one.case, 300) });
-  if (one.is_new) head.append(make("span", "new", { className: "tag" }));
+  if (one.is_new) head.append(" ", make("span", "new", { className: "tag" }));
   const call = make("td", score ? word(score.called) : "", { className: isWrong(one) ? "wrong" : "" });
   if (isWrong(one)) call.append(" (wrong)");
   row.append(head, make("td", word(one.label)), gauge(score), call, make("td", number(score?.error), { className: "number" }), linksOf(one));
