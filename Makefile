@@ -34,7 +34,7 @@ test: lint types contracts
 
 # triton's interpreter runs the programs for cards without a card; 280 MB that make test can spare
 test-all: lint types contracts
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cuda]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cuda,browser]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 format: $(STAMP)

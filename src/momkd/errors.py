@@ -21,7 +21,7 @@ class Problem:
     code
         Catalogue code, a letter and two digits (F feature file, O expression, L clinical table,
         K folds, M comparison of models, P prediction, C predictor files, T training,
-        X concurrency, G configuration).
+        X concurrency, G configuration, D the viewer's requests and jobs).
     where
         The file, slide, table or key path at fault.
     what

@@ -7,6 +7,7 @@ from momkd.cli import (
     slide_verbs,
     study_verbs,
     training_verbs,
+    viewer_verbs,
 )
 from momkd.cli.application import main
 
@@ -18,4 +19,5 @@ __all__ = [
     "slide_verbs",
     "study_verbs",
     "training_verbs",
+    "viewer_verbs",
 ]

@@ -93,6 +93,9 @@ def predict(
     only: Annotated[str | None, typer.Option(help="One model of the run.")] = None,
     cases: Annotated[Path | None, typer.Option(help="CSV: slide_id, case_id.")] = None,
     attention: Annotated[Path | None, typer.Option(help="Folder for attention scores.")] = None,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="Class evidence beside stored attention.")
+    ] = False,
     feature_key: Annotated[str | None, typer.Option(help="Dataset of the embeddings.")] = None,
     drop_nonfinite: Annotated[
         bool, typer.Option("--drop-nonfinite", help="Leave out rows with NaN or infinite values.")
@@ -127,6 +130,7 @@ def predict(
         only=only,
         cases=cases,
         attention=attention,
+        evidence=evidence,
         feature_key=feature_key,
         drop_nonfinite=drop_nonfinite,
         coords=coords_dir,

@@ -98,7 +98,9 @@ class Depth(Enum):
 def reproduce(
     targets: Annotated[
         list[str],
-        typer.Argument(metavar="TARGET...", help="table1 to table4, figure3, figures1, or all."),
+        typer.Argument(
+            metavar="TARGET...", help="table1 to table4, figure3, figure4, figures1, or all."
+        ),
     ],
     config: Config,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of tables and runs.")],
@@ -107,6 +109,9 @@ def reproduce(
     ] = Depth.full,
     external: Annotated[
         Path | None, typer.Option(help="momkd.yaml of a cohort never seen, for table2.")
+    ] = None,
+    slides: Annotated[
+        list[Path] | None, typer.Option(help="Slides whose tiles figure4 shows; repeatable.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Instead of the profile's.")] = None,
     folds: Annotated[int | None, typer.Option(help="Instead of folds.n.")] = None,
@@ -126,6 +131,7 @@ def reproduce(
             output,
             profile=profile.value,
             external=external,
+            slides=slides or (),
             seeds=seeds,
             folds=folds,
             workers=workers,

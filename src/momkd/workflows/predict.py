@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from momkd.data.barcodes import case_of
@@ -20,7 +21,7 @@ from momkd.types import SlideFile
 from momkd.workflows.console import count_files, say
 from momkd.workflows.heatmap import heatmap
 from momkd.workflows.predict_pixels import EmbeddedSlides, embed_slides, part_inputs
-from momkd.workflows.stored_scores import StoredScores, write_scores
+from momkd.workflows.score_file import evidence_of, store_answer
 
 if TYPE_CHECKING:
     from momkd.slides.reader import SlideRules
@@ -37,6 +38,7 @@ class _Scored:
     ensemble: Ensemble
     answer: EnsemblePrediction
     flags: tuple[str, ...]
+    evidence: np.ndarray | None
 
 
 def predict(
@@ -47,6 +49,7 @@ def predict(
     only: str | None = None,
     cases: Path | str | None = None,
     attention: Path | str | None = None,
+    evidence: bool = False,
     feature_key: str | None = None,
     drop_nonfinite: bool = False,
     coords: Path | str | None = None,
@@ -80,8 +83,10 @@ def predict(
         CSV with columns ``slide_id, case_id``; without it TCGA barcodes are cut to the case, and
         any other slide is a case of its own.
     attention
-        Folder for one h5 a slide and model: ``coords_px0``, ``attention``, and class ``evidence``
-        of a model with a memory.
+        Folder for one h5 a slide and model: ``coords_px0``, ``attention``, and eq. 7's evidence of
+        a model with a memory.
+    evidence
+        Class evidence in logits too (:mod:`momkd.serving.evidence`), where attention is stored.
     feature_key
         Dataset of the embeddings, instead of the layout's own.
     drop_nonfinite
@@ -158,13 +163,17 @@ def predict(
         counter.start(len(examined.slides))
         for slide in examined.slides.values():
             case_id = case_of(slide.slide_id) if case_map is None else case_map[slide.slide_id]
-            scored += _score(slide, case_id, ensembles, made.flags.get(slide.slide_id))
+            flag = made.flags.get(slide.slide_id)
+            scored += _score(slide, case_id, ensembles, flag, evidence)
             counter.advance()
     table = _write(Path(output), scored, problems)
     if attention is not None or heatmaps is not None:
         kept = Path(attention if attention is not None else str(heatmaps))
         for one in scored:
-            _write_attention(kept, one)
+            place = kept / one.model / f"{one.slide.slide_id}.h5"
+            n = len(one.ensemble.members)
+            who = "the predictor" if n == 1 else f"all {n} models of the run together"
+            store_answer(place, one.answer, one.model, one.evidence, made_by=who)
         if heatmaps is not None:
             heatmap([kept], heatmaps, thumbnails=extracted / "thumbnails")
     _tell_seen(table)
@@ -238,7 +247,11 @@ def _beside(output: Path | str, what: str) -> Path:
 
 
 def _score(
-    slide: SlideFile, case_id: str, ensembles: Mapping[str, Ensemble], flag: str | None
+    slide: SlideFile,
+    case_id: str,
+    ensembles: Mapping[str, Ensemble],
+    flag: str | None,
+    evidence: bool,
 ) -> list[_Scored]:
     found = []
     for name, ensemble in ensembles.items():
@@ -252,6 +265,7 @@ def _score(
                 ensemble=ensemble,
                 answer=answer,
                 flags=(*answer.prediction.flags, *([flag] if flag else [])),
+                evidence=evidence_of(ensemble, bag) if evidence else None,
             )
         )
     return found
@@ -297,22 +311,6 @@ def _slide_row(one: _Scored) -> dict[str, Any]:
     row["out_of_range"] = prediction.out_of_range
     row["flags"] = "; ".join(one.flags)
     return row
-
-
-def _write_attention(folder: Path, one: _Scored) -> None:
-    said = one.answer.prediction
-    scores = StoredScores(
-        slide_id=one.slide.slide_id,
-        model=one.model,
-        grid=said.grid,
-        attention=said.attention,
-        evidence=said.evidence,
-        class_names=said.class_names,
-        probability=float(said.probabilities[1]),
-        low=one.answer.low,
-        high=one.answer.high,
-    )
-    write_scores(folder / one.model / f"{one.slide.slide_id}.h5", scores)
 
 
 def _tell_seen(table: pd.DataFrame) -> None:

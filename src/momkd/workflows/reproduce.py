@@ -53,6 +53,7 @@ def reproduce(
     *,
     profile: str = "full",
     external: Path | str | None = None,
+    slides: Sequence[Path | str] = (),
     seeds: int | None = None,
     folds: int | None = None,
     workers: int | None = None,
@@ -67,8 +68,8 @@ def reproduce(
     Parameters
     ----------
     targets
-        ``table1``, ``table2``, ``table3``, ``table4``, ``figure3``, ``figures1``, several of them,
-        or ``all``.
+        ``table1``, ``table2``, ``table3``, ``table4``, ``figure3``, ``figure4``, ``figures1``,
+        several of them, or ``all``.
     config
         One or more YAML files; later ones override earlier ones. One budget for all methods lies
         below them.
@@ -78,6 +79,8 @@ def reproduce(
         ``full``, or ``quick``: few epochs, one seed, fewer folds and sizes, said on every page.
     external
         momkd.yaml of a cohort that the models have never seen, for ``table2``.
+    slides
+        Slide files, or folders of them: ``figure4`` shows their tiles closely.
     seeds, folds
         Instead of the profile's and of ``folds.n``.
     workers, set_, max_skip
@@ -115,6 +118,7 @@ def reproduce(
             seeds=n_seeds,
             workers=workers,
             max_skip=max_skip,
+            slides=tuple(Path(s) for s in slides),
         )
         arms = unique_arms([arm for name in wanted for arm in TARGETS[name].arms(plan)])
         require_own_runs(plan, arms)

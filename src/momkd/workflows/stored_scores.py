@@ -15,7 +15,7 @@ from momkd.storage import digest_bytes, write_atomically
 from momkd.types import TileGrid
 
 _LONGEST_NAME_BYTES = 255
-_VALUES = ("attention", "evidence_eq7", "slot_cosines")
+_VALUES = ("attention", "evidence", "evidence_eq7", "slot_cosines")
 _GRID = ("tile_px0", "tile_px", "mpp", "width_px0", "height_px0", "is_level0")
 
 
@@ -33,6 +33,9 @@ class StoredScores:
         Non-negative, sums to 1.
     evidence
         Eq. 7's score of each tile; None for a model without a memory.
+    logit_evidence
+        What each tile adds to the difference of the logits, to first order
+        (:mod:`momkd.serving.evidence`); None where it was not asked for.
     cosines
         Of each tile to each slot; None where several memories answered, whose slots are not the
         same.
@@ -40,6 +43,8 @@ class StoredScores:
         The second is the positive class.
     probability, low, high
         Of the positive class: the mean of the predictors, their least and greatest.
+    made_by
+        Which predictors answered, in words.
     """
 
     slide_id: str
@@ -47,11 +52,13 @@ class StoredScores:
     attention: Float[np.ndarray, " n_tiles"]
     grid: TileGrid | None = None
     evidence: Float[np.ndarray, " n_tiles"] | None = None
+    logit_evidence: Float[np.ndarray, " n_tiles"] | None = None
     cosines: Float[np.ndarray, "n_tiles n_classes n_slots"] | None = None
     class_names: tuple[str, ...] = ("negative", "positive")
     probability: float | None = None
     low: float | None = None
     high: float | None = None
+    made_by: str = ""
 
     @property
     def title(self) -> str:
@@ -85,6 +92,8 @@ class StoredScores:
             "attention": self.attention.astype(np.float64),
             "attention (x even share)": self.attention.astype(np.float64) * len(self.attention),
         }
+        if self.logit_evidence is not None:
+            found["class evidence (logits)"] = self.logit_evidence.astype(np.float64)
         if self.evidence is not None:
             found["evidence (cosine difference)"] = self.evidence.astype(np.float64)
         for layer in self.layers(slots=True):
@@ -105,6 +114,8 @@ def write_scores(path: Path, scores: StoredScores) -> None:
     def fill(stream: Any) -> None:
         with h5py.File(stream, "w") as file:
             file.create_dataset("attention", data=scores.attention.astype(np.float32))
+            if scores.logit_evidence is not None:
+                file.create_dataset("evidence", data=scores.logit_evidence.astype(np.float32))
             if scores.evidence is not None:
                 file.create_dataset("evidence_eq7", data=scores.evidence.astype(np.float32))
             if scores.cosines is not None:
@@ -122,6 +133,8 @@ def write_scores(path: Path, scores: StoredScores) -> None:
             for key in ("probability", "low", "high"):
                 if getattr(scores, key) is not None:
                     file.attrs[key] = float(getattr(scores, key))
+            if scores.made_by:
+                file.attrs["made_by"] = scores.made_by
 
     write_atomically(path, fill)
 
@@ -166,11 +179,13 @@ def _parse(file: h5py.File) -> StoredScores:
         grid=grid,
         attention=values["attention"],
         evidence=values.get("evidence_eq7"),
+        logit_evidence=values.get("evidence"),
         cosines=values.get("slot_cosines"),
         class_names=tuple(str(name) for name in names),
         probability=_float(facts.get("probability")),
         low=_float(facts.get("low")),
         high=_float(facts.get("high")),
+        made_by=str(facts.get("made_by", "")),
     )
 
 

@@ -72,6 +72,8 @@ class Plan:
         As :func:`momkd.workflows.crossval.crossval` has them.
     external
         A cohort that the models have never seen, if there is one.
+    slides
+        Slide files, or folders of them, whose tiles Figure 4 shows.
     """
 
     folder: Path
@@ -83,6 +85,7 @@ class Plan:
     workers: int | None = None
     max_skip: float = 0.0
     external: External | None = None
+    slides: tuple[Path, ...] = ()
 
     def run_of(self, arm: Arm) -> Path:
         """Give an arm's run folder."""

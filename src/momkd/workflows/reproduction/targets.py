@@ -22,6 +22,7 @@ from momkd.workflows.reproduction.method_tables import (
     make_table2,
 )
 from momkd.workflows.reproduction.product import Product
+from momkd.workflows.reproduction.tissue_figure import arms_of_tissue, make_figure4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,5 +62,8 @@ TARGETS: dict[str, Target] = {
         title="a fixed memory and a moving one", arms=arms_of_memories, make=make_table4
     ),
     "figure3": Target(title="use of the memory by epoch", arms=arms_of_usage, make=make_figure3),
+    "figure4": Target(
+        title="slots of the memory on tissue", arms=arms_of_tissue, make=make_figure4
+    ),
     "figures1": Target(title="AUROC by size of the memory", arms=arms_of_sizes, make=make_figures1),
 }
