@@ -17,7 +17,7 @@ from tests.journeys.run_momkd import momkd, refused
 def test_a_figure_is_made_once_and_told_again(made_cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     call = (
-        *("reproduce", "figure3", "-c", made_cohort / "momkd.yaml", "-o", out),
+        *("reproduce", "figure3", "figure4", "-c", made_cohort / "momkd.yaml", "-o", out),
         *("--profile", "quick", "--folds", 2, "--set", "fit.epochs=2", "--workers", 1),
     )
     done = momkd(*call)
@@ -28,6 +28,9 @@ def test_a_figure_is_made_once_and_told_again(made_cohort: Path, tmp_path: Path)
     assert len(flat) == 2 * 2 * 2  # folds, epochs, classes
     assert flat["active_ratio"].between(0, 1).all()
     assert all((out / path).exists() for path in flat["history"])
+    tiles = pd.read_csv(out / "figure4.csv")
+    assert tiles["cosine"].between(-1, 1).all()
+    assert set(tiles["class"]) == {"positive", "negative"}
     assert json.loads((out / "figure3.json").read_text())["profile"] == "quick"
     written = {p.name: p.read_bytes() for p in out.iterdir() if p.suffix in (".svg", ".pdf", ".md")}
     again = momkd(*call)

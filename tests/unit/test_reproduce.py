@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from sklearn.metrics import f1_score, roc_auc_score
 
 import momkd
@@ -24,8 +25,9 @@ from momkd.evaluation.corrected_tests import corrected_t
 from momkd.models.table import MODELS
 from momkd.workflows import reproduce as verb
 from momkd.workflows.audit import AuditedCohort
+from momkd.workflows.memory_figure import Figure4
 from momkd.workflows.reproduce import tell_reproduction
-from momkd.workflows.reproduction import method_tables, running
+from momkd.workflows.reproduction import method_tables, running, tissue_figure
 from momkd.workflows.reproduction.arms import METHODS, Plan, base_arm, method_arm, momkd_arm
 from momkd.workflows.reproduction.memory_tables import ABLATIONS, MEMORIES, arms_of_ablation
 from momkd.workflows.reproduction.profiles import COMMON_BUDGET, PROFILES, lay_profile
@@ -85,7 +87,17 @@ class Trainer:
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
     made = Trainer()
     monkeypatch.setattr(running, "crossval", made)
+    monkeypatch.setattr(tissue_figure, "draw_figure4", drawn_without_a_predictor)
     return made
+
+
+def drawn_without_a_predictor(run: Path, work: Path, *, slides: Sequence[Path]) -> Figure4:
+    """Stands for the atlas, which wants predictors; the journey draws it from a real run."""
+    records = [
+        {"class": "positive", "slot": 1, "share_of_evidence": 0.5, "cosine": 0.9 - 0.1 * rank}
+        for rank in range(2)
+    ]
+    return Figure4(figure=Figure(), caption="Slots.", records=records)
 
 
 def plan_of(config: Path, folder: Path, *set_: str, profile: str = "full") -> Plan:
@@ -123,6 +135,10 @@ def test_all_targets_share_their_arms_and_say_what_is_left_out(
             )
         assert set(pd.read_csv(out / f"{name}.csv")["profile"]) == {"quick"}
     assert "a trial of the road" in (out / "figure3.svg").read_text()
+    assert made.tables["figure4"].rows == [
+        {"class": "positive", "slot": "1", "share": "0.50", "n_tiles": "2", "cosine": "0.90"}
+    ]
+    assert "no --slides were given" in (out / "figure4.md").read_text()
 
 
 def test_finished_arms_are_not_repeated_and_an_interrupted_one_goes_on(

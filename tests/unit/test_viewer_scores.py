@@ -144,3 +144,12 @@ def test_a_file_that_is_no_hdf5_is_refused(tmp_path):
     (tmp_path / "s.h5").write_bytes(b"x" * 100)
     with pytest.raises(DataError, match="P18"):
         read_scores(tmp_path / "s.h5")
+
+
+def test_cosines_to_slots_are_a_layer_a_slot(tmp_path):
+    cosines = np.linspace(-1, 1, 16 * 2 * 3).reshape(16, 2, 3)
+    stored = read_scores(write_scores(tmp_path / "s.h5", slot_cosines=cosines))
+    slots = [layer for layer in stored.layers if layer.name.startswith("slot ")]
+    assert [layer.name for layer in slots][2:4] == ["slot 3 of class 0", "slot 1 of class 1"]
+    assert {layer.unit for layer in slots} == {"cosine"}
+    np.testing.assert_allclose(slots[4].values, cosines[:, 1, 1], rtol=1e-6)

@@ -96,8 +96,9 @@ class StoredScores:
 def read_scores(path: Path) -> StoredScores:
     """Read stored scores: attention, and every other array with a row a tile.
 
-    A dataset of several columns (or of classes x slots) is a layer a column, named by its attribute
-    ``names`` where it has one; ``title``, ``unit`` and ``kind`` are read where they are stated.
+    A dataset of several columns is a layer a column, named by its attribute ``names`` where it has
+    one, and ``slot_cosines`` (classes x slots) a layer a slot; ``title``, ``unit`` and
+    ``kind`` are read where they are stated.
 
     Raises
     ------
@@ -142,7 +143,7 @@ def _layers(dataset: h5py.Dataset, n_tiles: int) -> list[Layer]:
     shape = dataset.shape
     if dataset.dtype.kind not in "fiu" or len(shape) not in (1, 2, 3) or shape[0] != n_tiles:
         return []
-    if math.prod(shape[1:]) > _MOST_COLUMNS and len(shape) == 3:
+    if len(shape) == 3 and (name != "slot_cosines" or math.prod(shape[1:]) > _MOST_COLUMNS):
         return []
     read = dataset[:] if len(shape) != 2 else dataset[:, :_MOST_COLUMNS]
     values = read.reshape(n_tiles, -1).astype(np.float64)
