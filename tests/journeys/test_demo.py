@@ -59,7 +59,8 @@ def test_a_slide_file_becomes_a_probability_with_an_interval_and_a_heatmap(
     out = tmp_path / "predicted"
     (row,) = pd.read_csv(out / "predictions.csv").to_dict("records")
     assert f"{row['low']:.3f} to {row['high']:.3f} over 2 models" in first.out
-    (picture,) = out.rglob("*.png")
+    evidence, picture = sorted(out.rglob("*.png"))
+    assert evidence.name == f"{picture.stem}.evidence.png"
     tiles = json.loads(picture.with_suffix(".geojson").read_text())["features"]
     with h5py.File(out / "predictions_features" / f"{slide.stem}.h5") as file:
         assert len(file["coords"]) == len(tiles)
