@@ -107,6 +107,12 @@ def edge_index(lists: Tensor) -> Tensor:
     return torch.stack([lists[target, place + 1], target])
 
 
+def listed_edges(neighbours: Tensor) -> Tensor:
+    """Give (tile, listed tile) of every edge, as the published code stores them."""
+    lister, place = (neighbours >= 0).nonzero(as_tuple=True)
+    return torch.stack([lister, neighbours[lister, place].long()])
+
+
 def build(case: Case, kind: str, **options: Any) -> MoMKD:
     """Build the model of an arm; the same weights for every arm."""
     torch.manual_seed(case.seed)
@@ -129,17 +135,21 @@ class OwnModel:
     """One of our arms: step, inference, and what the gate compares."""
 
     def __init__(self, case: Case, kind: str, bag: Bag, rna: Tensor) -> None:
-        self._case, self._kind = case, kind
-        sample = Sample(case_id="a", label=1, bag=bag, rna=rna)
-        self._samples = [
-            replace(sample, case_id=f"case {i}", label=(i + 1) % 2) for i in range(case.batch)
-        ]
-        self._bag = bag
+        self._case, self._kind, self._rna = case, kind, rna
+        self.hold(bag)
         self._model = build(case, kind).train()
         self._parameters = list(self._model.parameters())
         self._optimiser = torch.optim.AdamW(
             self._parameters, lr=LR, weight_decay=DECAY, fused=kind != "pyg"
         )
+
+    def hold(self, bag: Bag) -> None:
+        """Take a bag for what comes."""
+        self._bag = bag
+        sample = Sample(case_id="a", label=1, bag=bag, rna=self._rna)
+        self._samples = [
+            replace(sample, case_id=f"case {i}", label=(i + 1) % 2) for i in range(self._case.batch)
+        ]
 
     def train(self) -> None:
         """Take a whole step: losses, gradient, clipping, move."""
@@ -197,12 +207,13 @@ class PublishedModel:
         _copy_weights(self._ours, self._model)
         self._align = PrototypicalAlignmentLoss(margin=0.3)
         self._rna, self._label = rna[None], torch.tensor([1], device=case.device)
-        neighbours = bag.neighbours
-        assert neighbours is not None
-        lister, place = (neighbours >= 0).nonzero(as_tuple=True)
-        edges = torch.stack([lister, neighbours[lister, place].long()])
-        self._slide = (bag.embeddings, edges)
+        assert bag.neighbours is not None
+        self.hold((bag.embeddings, listed_edges(bag.neighbours)))
         self._optimiser = torch.optim.AdamW(self._model.parameters(), lr=LR, weight_decay=DECAY)
+
+    def hold(self, slide: tuple[Tensor, Tensor]) -> None:
+        """Take embeddings and edges for what comes."""
+        self._slide = slide
 
     def train(self) -> None:
         """Take steps as its loop does, one a bag."""
