@@ -384,8 +384,7 @@ class Prediction:
     """A calibrated answer for one slide; ``grid`` None where the source has no coordinates.
 
     ``out_of_range`` says whether the slide's embeddings lie far outside those of the training
-    slides; None where the predictor's card does not describe them. ``evidence`` as in
-    :class:`Output`.
+    slides; None where the card does not say. ``evidence`` as in :class:`Output`.
     """
 
     slide_id: str

@@ -15,8 +15,8 @@ from momkd.data.panel import Panel
 from momkd.data.rna.options import RnaOptions
 from momkd.errors import IntegrityError
 from momkd.evaluation.rank_correlation import correlate_ranks
-from momkd.workflows.memory_genes import read_genes
-from momkd.workflows.trained_memory import find_memory
+from momkd.workflows.atlas.genes import read_genes
+from momkd.workflows.atlas.trained_memory import find_memory
 from tests.journeys.run_momkd import momkd
 from tests.page_reader import PageReader, faults_of
 

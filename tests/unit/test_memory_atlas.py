@@ -20,10 +20,10 @@ from momkd.serving.card import Card
 from momkd.simulated.pyramid import encode_pyramid
 from momkd.slides import reading_process
 from momkd.types import Dims
+from momkd.workflows.atlas.figure import draw_figure4, write_figure4
+from momkd.workflows.atlas.trained_memory import find_memory
 from momkd.workflows.memory import memory
-from momkd.workflows.memory_figure import draw_figure4, figure4
 from momkd.workflows.stored_scores import read_scores
-from momkd.workflows.trained_memory import find_memory
 from tests.inline_readers import InlineReaders
 from tests.page_reader import PageReader, faults_of
 from tests.painted_slides import PAINTING, SIDE, darkness, paint
@@ -183,7 +183,8 @@ def test_crops_are_the_tiles_that_are_named(study: Path, tmp_path: Path) -> None
 
 def test_figure_4_is_written_in_three_forms(study: Path, tmp_path: Path) -> None:
     one = [study / "features" / "A.h5"]
-    paths = figure4(study / "predictor", tmp_path, features=one, n_slots=1, n_tiles=2)
+    made = draw_figure4(study / "predictor", tmp_path, features=one, n_slots=1, n_tiles=2)
+    paths = write_figure4(made, tmp_path)
     assert [p.name for p in paths] == [f"figure4.{e}" for e in ("pdf", "svg", "png", "txt")]
     assert paths[0].read_bytes().startswith(b"%PDF")
     assert "of the evidence" in paths[1].read_text()
@@ -191,7 +192,7 @@ def test_figure_4_is_written_in_three_forms(study: Path, tmp_path: Path) -> None
         assert picture.width > 600
     assert "the predictor that was named" in paths[3].read_text()
     with pytest.raises(ConfigError, match=r"\[G07\]"):
-        figure4(study / "predictor", tmp_path, features=[study / "features"], n_slots=0)
+        draw_figure4(study / "predictor", tmp_path, features=[study / "features"], n_slots=0)
 
 
 def test_hostile_names_are_text_and_nothing_else(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from momkd.errors import (
 from momkd.evaluation.corrected_tests import corrected_t
 from momkd.models.table import MODELS
 from momkd.workflows import reproduce as verb
+from momkd.workflows.atlas.figure import Figure4
 from momkd.workflows.audit import AuditedCohort
-from momkd.workflows.memory_figure import Figure4
 from momkd.workflows.reproduce import tell_reproduction
 from momkd.workflows.reproduction import method_tables, running, tissue_figure
 from momkd.workflows.reproduction.arms import METHODS, Plan, base_arm, method_arm, momkd_arm

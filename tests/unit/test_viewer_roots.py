@@ -100,7 +100,7 @@ def test_keys_are_plain_and_stay_the_same():
         ("TCGA-A2-A0T2-01Z-00-DX1.svs", "TCGA-A2-A0T2-01Z-00-DX1.svs"),
         ("slide.TIF", "slide.tif"),
         ("features.h5", "features.h5"),
-        ("/home/somebody/a.svs", "a.svs"),
+        ("/srv/somebody/a.svs", "a.svs"),
         ("C:\\scans\\a.svs", "a.svs"),
         ("..\\..\\a.svs", "a.svs"),
     ],

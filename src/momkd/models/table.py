@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from momkd.config import Options, parse_options
+from momkd.config import Options, merge, parse_options
 from momkd.errors import ConfigError
 from momkd.models.abmil import ABMIL
 from momkd.models.base import BagClassifier
@@ -54,7 +54,7 @@ def resolve_options(
         what = f"unknown preset {preset!r} of {name}"
         raise ConfigError.of("G06", "model.preset", what, _known(preset, cls.presets))
     changed = cls.presets[preset] if preset is not None else {}
-    return parse_options(cls.Options, _merge(changed, options or {}), f"model {name}")
+    return parse_options(cls.Options, merge(changed, options or {}), f"model {name}")
 
 
 def build_model(
@@ -78,14 +78,3 @@ def _known(name: str, names: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(names), n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{hint}known: {', '.join(names)}"
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in over.items():
-        old = result.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            result[key] = _merge(old, value)
-        else:
-            result[key] = value
-    return result

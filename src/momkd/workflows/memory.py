@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 from momkd.errors import ConfigError
 from momkd.reporting.report import write_report
 from momkd.storage import write_text
-from momkd.workflows.console import count_files, say
-from momkd.workflows.memory_genes import SlotGenes, read_genes
-from momkd.workflows.memory_inputs import MemoryInputs, find_inputs
-from momkd.workflows.memory_map import make_map
-from momkd.workflows.memory_page import AtlasPage, make_page
-from momkd.workflows.memory_sheets import (
+from momkd.workflows.atlas.genes import SlotGenes, read_genes
+from momkd.workflows.atlas.inputs import MemoryInputs, find_inputs
+from momkd.workflows.atlas.map import make_map
+from momkd.workflows.atlas.page import AtlasPage, make_page
+from momkd.workflows.atlas.sheets import (
     Slot,
     places_shown,
     read_grids,
     shown_slots,
     slides_shown,
 )
-from momkd.workflows.memory_tables import map_csv, slot_genes_csv, slots_csv, top_tiles_csv
-from momkd.workflows.slide_pixels import SlidePixels, find_thumbnails, read_pixels
-from momkd.workflows.slot_reading import N_TOP, Atlas, read_slides
-from momkd.workflows.trained_memory import TrainedMemory, find_memory
+from momkd.workflows.atlas.slide_pixels import SlidePixels, find_thumbnails, read_pixels
+from momkd.workflows.atlas.slot_reading import N_TOP, Atlas, read_slides
+from momkd.workflows.atlas.tables import map_csv, slot_genes_csv, slots_csv, top_tiles_csv
+from momkd.workflows.atlas.trained_memory import TrainedMemory, find_memory
+from momkd.workflows.console import count_files, say
 
 if TYPE_CHECKING:
     from momkd.slides.reader import SlideRules
@@ -83,7 +83,7 @@ def memory(
         where genes can be read, and ``scores/<slide>.h5``, which ``momkd heatmap --slots`` draws.
     features, slides
         Feature files, and slides whose pixels are shown (files or folders); see
-        :func:`momkd.workflows.memory_inputs.find_inputs`.
+        :func:`momkd.workflows.atlas.inputs.find_inputs`.
     training
         One training of the run; by default the first.
     n_top
@@ -100,7 +100,7 @@ def memory(
     Raises
     ------
     DataError, ModelError, ConfigError
-        As :func:`momkd.workflows.trained_memory.find_memory` and ``find_inputs``.
+        As :func:`momkd.workflows.atlas.trained_memory.find_memory` and ``find_inputs``.
     IntegrityError
         P19 the run's data are no longer those it was trained on; F26 a file changed.
     """

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import ConfigDict, Field
 
-from momkd.config import Options, override, parse_options, read_yaml
+from momkd.config import Options, merge, override, parse_options, read_yaml
 from momkd.data.cohort import DataOptions
 from momkd.data.controls import ControlOptions, RNAControl
 from momkd.data.folds import FoldOptions
@@ -111,7 +111,7 @@ def load_settings(files: Sequence[Path], assignments: Sequence[str] = ()) -> Set
         raise ConfigError.of("G01", "-c", "no configuration given", "momkd init writes one")
     content: dict[str, Any] = {}
     for path in files:
-        content = _merge(content, _absolute(read_yaml(path), path.resolve().parent))
+        content = merge(content, _absolute(read_yaml(path), path.resolve().parent))
     content = _absolute(override(content, assignments), Path.cwd())
     packed = packed_folder(files)
     if isinstance(content.get("data"), dict) and packed.is_dir():
@@ -227,16 +227,6 @@ def _require_batch(choices: Sequence[ModelChoice], settings: Settings) -> None:
 def dump_settings(settings: Settings) -> str:
     """Write the resolved configuration as YAML."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in over.items():
-        old = result.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            value = _merge(old, value)
-        result[key] = value
-    return result
 
 
 _TABLES = (

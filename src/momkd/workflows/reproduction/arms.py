@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from momkd.config import merge
 from momkd.data.controls import RNAControl
 from momkd.storage import canonical_json, digest_bytes
 from momkd.workflows.audit import AuditedCohort
@@ -147,14 +148,4 @@ def _settle(plan: Plan, name: str, choice: ModelChoice) -> Arm:
 
 def _changed(choice: ModelChoice, options: Mapping[str, Any]) -> ModelChoice:
     content = choice.model_dump(mode="json")
-    return ModelChoice.model_validate(_over(content, options))
-
-
-def _over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in changes.items():
-        old = result.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            value = _over(old, value)
-        result[key] = value
-    return result
+    return ModelChoice.model_validate(merge(content, options))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from momkd.reporting.paper_table import Footnote, PaperTable
-from momkd.workflows.memory_figure import draw_figure4
+from momkd.workflows.atlas.figure import draw_figure4
 from momkd.workflows.reproduction.arms import Arm, Plan, base_arm
 from momkd.workflows.reproduction.product import Product, label_of, notes_on_label
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from momkd.data.conventions.study import as_text_cell, make_table
 from momkd.evaluation.rank_correlation import Correlations
-from momkd.workflows.memory_genes import SlotGenes
-from momkd.workflows.memory_map import MemoryMap
-from momkd.workflows.slot_reading import Atlas
+from momkd.workflows.atlas.genes import SlotGenes
+from momkd.workflows.atlas.map import MemoryMap
+from momkd.workflows.atlas.slot_reading import Atlas
 
 
 def slots_csv(atlas: Atlas, class_names: Sequence[str]) -> str:

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from momkd.evaluation.slot_use import principal_plane
 from momkd.reporting.memory_figures import MapPoints, draw_map
-from momkd.workflows.memory_genes import SlotGenes
-from momkd.workflows.slot_reading import Atlas
+from momkd.workflows.atlas.genes import SlotGenes
+from momkd.workflows.atlas.slot_reading import Atlas
 
 _SIGNS = {"slide": "o", "RNA": "^", "slot": "s"}
 _NAMES = {"slide": "slide", "RNA": "RNA of a training case", "slot": "slot"}

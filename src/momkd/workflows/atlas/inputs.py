@@ -11,9 +11,9 @@ from momkd.data.features import examine_files, find_feature_files
 from momkd.data.layouts.material import ReadRules
 from momkd.errors import ConfigError, DataError, IntegrityError
 from momkd.types import SlideFile
+from momkd.workflows.atlas.trained_memory import TrainedMemory
 from momkd.workflows.console import count_files, say
 from momkd.workflows.predict_pixels import embed_slides
-from momkd.workflows.trained_memory import TrainedMemory
 
 if TYPE_CHECKING:
     from momkd.slides.reader import SlideRules

@@ -20,16 +20,16 @@ from momkd.reporting.page import (
     Words,
 )
 from momkd.serving.card import describe_tile
-from momkd.workflows.memory_gene_tables import genes_section, strongest_gene
-from momkd.workflows.memory_genes import SlotGenes
-from momkd.workflows.memory_inputs import MemoryInputs
-from momkd.workflows.memory_map import MemoryMap
-from momkd.workflows.memory_sheets import Slot, make_sheet, slot_name
-from momkd.workflows.memory_words import ABOUT, GLOSSARY, LIMITS
+from momkd.workflows.atlas.gene_tables import genes_section, strongest_gene
+from momkd.workflows.atlas.genes import SlotGenes
+from momkd.workflows.atlas.inputs import MemoryInputs
+from momkd.workflows.atlas.map import MemoryMap
+from momkd.workflows.atlas.sheets import Slot, make_sheet, slot_name
+from momkd.workflows.atlas.slide_pixels import SlidePixels
+from momkd.workflows.atlas.slot_reading import Atlas
+from momkd.workflows.atlas.trained_memory import TrainedMemory
+from momkd.workflows.atlas.words import ABOUT, GLOSSARY, LIMITS
 from momkd.workflows.report_training import memory_section, read_trainings
-from momkd.workflows.slide_pixels import SlidePixels
-from momkd.workflows.slot_reading import Atlas
-from momkd.workflows.trained_memory import TrainedMemory
 
 _SHEET_DPI = 110
 

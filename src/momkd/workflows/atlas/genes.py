@@ -26,11 +26,11 @@ from momkd.models.table import build_model
 from momkd.serving.weights import require_match, unpack_weights
 from momkd.storage import digest_bytes
 from momkd.types import Case, Cohort, Dims, Expression
+from momkd.workflows.atlas.slot_reading import look_at
+from momkd.workflows.atlas.trained_memory import TrainedMemory
 from momkd.workflows.audit import audit_cohort
 from momkd.workflows.fold_job import TRAINING_SIDE
 from momkd.workflows.settings import load_settings
-from momkd.workflows.slot_reading import look_at
-from momkd.workflows.trained_memory import TrainedMemory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

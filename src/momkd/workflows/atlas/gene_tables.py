@@ -6,8 +6,8 @@ import numpy as np
 
 from momkd.evaluation.rank_correlation import Correlations
 from momkd.reporting.page import Bounded, Part, Row, Section, Table, Words
-from momkd.workflows.memory_genes import SlotGenes
-from momkd.workflows.memory_sheets import Slot, slot_name
+from momkd.workflows.atlas.genes import SlotGenes
+from momkd.workflows.atlas.sheets import Slot, slot_name
 
 _A_SLOT = 5
 _FLAT = "the slot, or every gene, is the same in all cases"

@@ -11,9 +11,9 @@ from momkd.errors import ConfigError
 from momkd.reporting.figures import pdf_of, png_of, svg_of
 from momkd.reporting.memory_figures import draw_sheets
 from momkd.storage import write_bytes, write_text
+from momkd.workflows.atlas.sheets import Slot, make_sheet, slot_name
+from momkd.workflows.atlas.slot_reading import Atlas
 from momkd.workflows.memory import read_atlas, see_slots
-from momkd.workflows.memory_sheets import Slot, make_sheet, slot_name
-from momkd.workflows.slot_reading import Atlas
 
 if TYPE_CHECKING:
     from momkd.slides.reader import SlideRules
@@ -126,39 +126,15 @@ def draw_figure4(
     return Figure4(figure=draw_sheets(sheets, n_crops=n_crops), caption=caption, records=rows)
 
 
-def figure4(
-    source: Path | str,
-    output: Path | str,
-    *,
-    slides: Sequence[Path | str] = (),
-    features: Sequence[Path | str] = (),
-    training: str | None = None,
-    n_slots: int = 2,
-    n_tiles: int = 6,
-    names: bool = False,
-    rules: "SlideRules | None" = None,
-    device: str = "cpu",
-    workers: int = 1,
-) -> list[Path]:
-    """Write Figure 4 as ``figure4.pdf``, ``.svg``, ``.png`` and its caption, ``figure4.txt``.
+def write_figure4(made: Figure4, folder: Path | str) -> list[Path]:
+    """Write the figure as ``figure4.pdf``, ``.svg``, ``.png`` and its caption, ``figure4.txt``.
 
-    Parameters are those of :func:`draw_figure4`; scores of the slides are kept in the folder too.
+    Raises
+    ------
+    MachineError
+        X10 the disk or the permissions do not allow it.
     """
-    folder = Path(output)
-    made = draw_figure4(
-        source,
-        folder,
-        slides=slides,
-        features=features,
-        training=training,
-        n_slots=n_slots,
-        n_tiles=n_tiles,
-        names=names,
-        rules=rules,
-        device=device,
-        workers=workers,
-    )
-    paths = [folder / f"figure4.{ending}" for ending in ("pdf", "svg", "png", "txt")]
+    paths = [Path(folder) / f"figure4.{ending}" for ending in ("pdf", "svg", "png", "txt")]
     write_bytes(paths[0], pdf_of(made.figure))
     write_text(paths[1], svg_of(made.figure))
     write_bytes(paths[2], png_of(made.figure, dpi=_PNG_DPI))

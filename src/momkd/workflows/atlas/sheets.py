@@ -7,8 +7,8 @@ from momkd.reporting.memory_figures import Crop, SlotSheet
 from momkd.reporting.tile_layers import slot_layer
 from momkd.reporting.words import short
 from momkd.types import TileGrid
-from momkd.workflows.slide_pixels import Place, SlidePixels
-from momkd.workflows.slot_reading import Atlas, TopTile
+from momkd.workflows.atlas.slide_pixels import Place, SlidePixels
+from momkd.workflows.atlas.slot_reading import Atlas, TopTile
 from momkd.workflows.stored_scores import read_scores
 
 Slot = tuple[int, int]

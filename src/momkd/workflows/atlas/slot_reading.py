@@ -18,7 +18,7 @@ from momkd.types import Bag, Output, Prediction, SlideFile
 from momkd.workflows.stored_scores import StoredScores, file_name, write_scores
 
 if TYPE_CHECKING:
-    from momkd.workflows.trained_memory import TrainedMemory
+    from momkd.workflows.atlas.trained_memory import TrainedMemory
 
 N_TOP = 6
 _LEAST_A_SLIDE = 2
