@@ -15,14 +15,16 @@ from torch.nn.functional import cross_entropy, normalize
 
 from momkd import config
 from momkd.models.base import BagClassifier
-from momkd.models.momkd_options import CODE, TEMPERATURE_RANGE, MoMKDOptions
+from momkd.models.momkd_options import CODE, PLUS, TEMPERATURE_RANGE, MoMKDOptions
+from momkd.models.momkd_programmes import ProgrammeTeaching
 from momkd.nn.alignment import class_margin, margin_alignment
 from momkd.nn.assignment import Assignment, SharedAssignments, nearest_slots
 from momkd.nn.graph_attention import KernelChoice, TileGraph, pack_neighbours
 from momkd.nn.memory import ClassMemory, SlotUsage, orthogonality
-from momkd.nn.memory_reading import Question, Reading, attend
+from momkd.nn.memory_reading import Question, Reading, attend, read_by_gate
+from momkd.nn.pooling import GatedAttention, segment_softmax, segment_sum
 from momkd.nn.slide_reading import read_slides
-from momkd.nn.towers import GraphEncoder, RNATower
+from momkd.nn.towers import GraphEncoder, RNATower, TileEncoder
 from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
 
 TWIN_COSINE = 0.99
@@ -52,7 +54,7 @@ class MoMKD(BagClassifier):
     """
 
     Options: ClassVar[type[config.Options]] = MoMKDOptions
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "code": CODE}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "code": CODE, "plus": PLUS}
     needs_rna: ClassVar[bool] = True
     steps_on_rna_alone: ClassVar[bool] = True
     needs_coordinates: ClassVar[bool] = True
@@ -64,6 +66,7 @@ class MoMKD(BagClassifier):
         "rna_encoder",
         "rna_decoder",
         "rna_projection",
+        "programmes",
         "usage",
     )
     options: MoMKDOptions
@@ -73,12 +76,13 @@ class MoMKD(BagClassifier):
         if dims.n_classes != 2:
             raise ValueError(f"MoMKD separates two classes, got {dims.n_classes}")
         o = options
-        self.encoder = GraphEncoder(
-            dims.dim_in, o.dim, o.n_heads, dropout=o.dropout, dropout_attention=o.dropout_attention
-        )
+        self.encoder = _make_encoder(dims, o)
         self.tile_projection = nn.Linear(o.dim, o.dim_shared)
         self.memory = ClassMemory(
             dims.n_classes, o.n_slots, o.dim_shared, learned=o.memory_update == "learned"
+        )
+        self.gate = (
+            GatedAttention(o.dim, o.dim_gate, dropout=o.dropout) if o.pooling == "gated" else None
         )
         self.log_temperature = (
             nn.Parameter(torch.tensor(math.log(o.temperature))) if o.learn_temperature else None
@@ -86,12 +90,15 @@ class MoMKD(BagClassifier):
         self.head = _make_head(dims, o)
         self.start_notes: tuple[str, ...] = ()
         if dims.n_genes is not None:
+            self.usage = SlotUsage(dims.n_classes, o.n_slots)
+            if o.teaching == "programmes":
+                self.programmes = ProgrammeTeaching(dims.n_genes, o.n_slots, o.soften)
+                return
             hidden, rate = o.dim_rna_hidden, o.dropout_rna
             self.slide_projection = nn.Linear(o.dim, o.dim_shared)
             self.rna_encoder = RNATower(dims.n_genes, hidden, o.dim_rna, dropout=rate)
             self.rna_decoder = RNATower(o.dim_rna, hidden, dims.n_genes, dropout=rate)
             self.rna_projection = nn.Linear(o.dim_rna, o.dim_shared)
-            self.usage = SlotUsage(dims.n_classes, o.n_slots)
 
     def forward(self, bag: Bag) -> Output:
         """Score one slide from its tiles and their neighbours.
@@ -143,6 +150,8 @@ class MoMKD(BagClassifier):
         if self.dims.n_genes is None:
             raise ValueError("MoMKD without n_genes is built to predict, not to learn")
         slides = [sample for sample in batch if sample.bag is not None]
+        if self.options.teaching == "programmes":
+            return self._programme_losses(slides)
         paired = [sample for sample in batch if sample.rna is not None]
         slots = self.memory.unit()
         of_slides: dict[str, Tensor] = {}
@@ -154,12 +163,33 @@ class MoMKD(BagClassifier):
             of_slides["memory"] = orthogonality(slots).sum()
         if paired:
             of_rna, vectors = self._rna_terms(paired, slots)
+        fed = dict.fromkeys(of_slides, len(slides)) | dict.fromkeys(of_rna, len(paired))
+        return self._weighed(of_slides | of_rna, fed, (tiles, vectors))
+
+    def _weighed(
+        self, terms: dict[str, Tensor], fed: dict[str, int], carry: tuple[Assignment, ...]
+    ) -> Losses:
         weights = self.options.weights
-        return Losses(
-            terms={name: getattr(weights, name) * t for name, t in (of_slides | of_rna).items()},
-            carry=(tiles, vectors),
-            fed=dict.fromkeys(of_slides, len(slides)) | dict.fromkeys(of_rna, len(paired)),
-        )
+        weighed = {name: getattr(weights, name) * term for name, term in terms.items()}
+        return Losses(terms=weighed, carry=carry, fed=fed)
+
+    def _programme_losses(self, slides: Sequence[Sample]) -> Losses:
+        """Give ``ce``, ``programmes`` and ``memory`` where the slots are poles of programmes."""
+        slots = self.memory.unit()
+        if not slides:
+            nothing = self._assign(slots.new_empty(0, slots.shape[2]), self._labels([]), slots)
+            return Losses(terms={}, carry=(nothing,))
+        bags = [s.bag for s in slides if s.bag is not None]
+        reading = self._read(bags, slots, [s.label for s in slides])
+        assert reading.nearest is not None
+        points = self.tile_projection(reading.slides)
+        target, missed, n_paired = self.programmes.teach(slides, points, slots)
+        terms = {"ce": cross_entropy(self.head(reading.slides), target)}
+        terms["memory"] = orthogonality(slots).mean() / slots.shape[1] ** 2
+        fed = dict.fromkeys(terms, len(slides))
+        if missed is not None:
+            terms["programmes"], fed["programmes"] = missed, n_paired
+        return self._weighed(terms, fed, (Assignment(slots=reading.nearest),))
 
     def prepare(self, samples: SampleSource) -> None:
         """Start the memory by k-means of training tiles under the untrained encoder.
@@ -167,6 +197,9 @@ class MoMKD(BagClassifier):
         Slides are read in a random order until a class has tiles enough. A class with fewer
         distinct tiles than slots, or with no slide, is noted in ``start_notes`` (T17).
         """
+        if self.options.teaching == "programmes":
+            self.start_notes = self.programmes.start(samples, self.memory)
+            return
         was_training = self.training
         self.eval()
         notes = []
@@ -247,6 +280,12 @@ class MoMKD(BagClassifier):
             with_points=with_points,
         )
         projection, temperature = self.tile_projection, self._temperature()
+        if self.gate is not None:
+            tiles = self.encoder(x, graph)
+            return read_by_gate(
+                tiles, self.gate(tiles), (projection.weight, projection.bias), question
+            )
+        assert isinstance(self.encoder, GraphEncoder)
         return read_slides(self.encoder, projection, x, graph, temperature, question)
 
     def read_packed(
@@ -266,8 +305,13 @@ class MoMKD(BagClassifier):
             The memory as unit vectors.
         """
         projection = self.tile_projection
+        tiles = self.encoder(x, lists)
+        if self.gate is not None:
+            attention = segment_softmax(self.gate(tiles), segments, n_slides)
+            slides = segment_sum(attention[:, None] * tiles, segments, n_slides)
+            return self.head(slides), attention
         _, _, attention, slides = attend(
-            self.encoder(x, lists),
+            tiles,
             (projection.weight, projection.bias),
             self._temperature(),
             slots.detach(),
@@ -369,6 +413,14 @@ class MoMKD(BagClassifier):
             if sum(map(len, found)) >= wanted:
                 break
         return torch.cat(found) if found else None
+
+
+def _make_encoder(dims: Dims, o: MoMKDOptions) -> GraphEncoder | TileEncoder:
+    if o.encoder == "tiles":
+        return TileEncoder(dims.dim_in, o.dim, dropout=o.dropout)
+    return GraphEncoder(
+        dims.dim_in, o.dim, o.n_heads, dropout=o.dropout, dropout_attention=o.dropout_attention
+    )
 
 
 def _make_head(dims: Dims, o: MoMKDOptions) -> nn.Module:
