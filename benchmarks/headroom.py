@@ -2,10 +2,10 @@
 
     PYTHONPATH=src python benchmarks/headroom.py --work DIR --workers 14
 
-Arms are models with their settings, controls among them. Each is trained once a seed on cases of its
-own, and scores new ones of the same world from the slide alone. Finished trainings are not repeated:
-the same command goes on, and more seeds, arms or scenarios may be asked for in the same folder.
-`--table-only` writes the page from what is there.
+Arms are models with their settings, controls among them. Each is trained once a seed on cases of
+its own, and scores new ones of the same world from the slide alone. Finished trainings are not
+repeated: the same command goes on, and more seeds, arms or scenarios may be asked for in the same
+folder. `--table-only` writes the page from what is there.
 """
 
 import argparse
@@ -57,7 +57,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "momkd tiles": (*_MOMKD, "model.encoder=tiles"),
     "plus": _PLUS,
     "plus graph": (*_PLUS, "model.encoder=graph"),
-    "plus labels": (*_PLUS, "model.soften=0"),
+    "plus labels": (*_PLUS, "model.weights.ce=1", "model.weights.odds=0"),
     "plus softened": (*_PLUS, "model.weights.programmes=0"),
     "plus+no_rna": (*_PLUS, "model.control=none"),
     "plus+shuffled": (*_PLUS, "model.control=shuffled"),
@@ -137,7 +137,8 @@ def write_page(path: Path, jobs: Sequence[Job], work: Path, plan: Plan) -> int:
             text += f"\nThe pre-named arm against the eight baselines:\n\n{markdown(rows)}"
         if scenario != "null":
             mine = [job for job in jobs if job.scenario == scenario]
-            text += f"\nWhere they look, and what they keep:\n\n{markdown(truth_rows(mine, work, scenario))}"
+            truths = markdown(truth_rows(mine, work, scenario))
+            text += f"\nWhere they look, and what they keep:\n\n{truths}"
     text += "\n## Settings of the arms\n\n"
     text += markdown([{"arm": name, "settings": " ".join(s)} for name, s in ARMS.items()])
     text += "\nThis page: `python benchmarks/headroom.py`.\n"
@@ -152,6 +153,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/headroom"))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0, help="to share work between machines")
     parser.add_argument("--arms", default=",".join(ARMS), help="names, with commas between")
     parser.add_argument("--scenarios", default="default,foci,null,rna-only")
     parser.add_argument("--table-only", action="store_true")
@@ -164,7 +166,12 @@ def main() -> None:
         sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join([*ARMS, *SCENARIOS])}")
     plan = Plan(n_train=1000, n_worlds=2, world={}, budget=BUDGET, arms=ARMS)
     claim(given.work, plan)
-    wanted = [Job(s, seed, a) for seed in range(given.seeds) for s in scenarios for a in arms]
+    wanted = [
+        Job(s, seed, a)
+        for seed in range(given.first_seed, given.seeds)
+        for s in scenarios
+        for a in arms
+    ]
     if not given.table_only:
         run_all(wanted, given.work, plan, given.workers)
     everything = [Job(s, seed, a) for s in SCENARIOS for seed in range(50) for a in ARMS]

@@ -16,7 +16,9 @@ from torch.nn.functional import cross_entropy, normalize
 from momkd import config
 from momkd.models.base import BagClassifier
 from momkd.models.momkd_options import CODE, PLUS, TEMPERATURE_RANGE, MoMKDOptions
+from momkd.models.momkd_parts import make_encoder, make_head
 from momkd.models.momkd_programmes import ProgrammeTeaching
+from momkd.models.momkd_start import start_by_tiles
 from momkd.nn.alignment import class_margin, margin_alignment
 from momkd.nn.assignment import Assignment, SharedAssignments, nearest_slots
 from momkd.nn.graph_attention import KernelChoice, TileGraph, pack_neighbours
@@ -24,7 +26,7 @@ from momkd.nn.memory import ClassMemory, SlotUsage, orthogonality
 from momkd.nn.memory_reading import Question, Reading, attend, read_by_gate
 from momkd.nn.pooling import GatedAttention, segment_softmax, segment_sum
 from momkd.nn.slide_reading import read_slides
-from momkd.nn.towers import GraphEncoder, RNATower, TileEncoder
+from momkd.nn.towers import GraphEncoder, RNATower
 from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
 
 TWIN_COSINE = 0.99
@@ -56,7 +58,7 @@ class MoMKD(BagClassifier):
     Options: ClassVar[type[config.Options]] = MoMKDOptions
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "code": CODE, "plus": PLUS}
     needs_rna: ClassVar[bool] = True
-    steps_on_rna_alone: ClassVar[bool] = True
+    steps_on_rna_alone: bool = True
     needs_coordinates: ClassVar[bool] = True
     keeps_training_side: ClassVar[bool] = True
     has_kernels: ClassVar[bool] = True
@@ -76,7 +78,7 @@ class MoMKD(BagClassifier):
         if dims.n_classes != 2:
             raise ValueError(f"MoMKD separates two classes, got {dims.n_classes}")
         o = options
-        self.encoder = _make_encoder(dims, o)
+        self.encoder = make_encoder(dims, o)
         self.tile_projection = nn.Linear(o.dim, o.dim_shared)
         self.memory = ClassMemory(
             dims.n_classes, o.n_slots, o.dim_shared, learned=o.memory_update == "learned"
@@ -87,12 +89,13 @@ class MoMKD(BagClassifier):
         self.log_temperature = (
             nn.Parameter(torch.tensor(math.log(o.temperature))) if o.learn_temperature else None
         )
-        self.head = _make_head(dims, o)
+        self.head = make_head(dims, o)
         self.start_notes: tuple[str, ...] = ()
         if dims.n_genes is not None:
             self.usage = SlotUsage(dims.n_classes, o.n_slots)
             if o.teaching == "programmes":
-                self.programmes = ProgrammeTeaching(dims.n_genes, o.n_slots, o.soften)
+                self.steps_on_rna_alone = False
+                self.programmes = ProgrammeTeaching(dims.n_genes, o.n_slots)
                 return
             hidden, rate = o.dim_rna_hidden, o.dropout_rna
             self.slide_projection = nn.Linear(o.dim, o.dim_shared)
@@ -128,6 +131,17 @@ class MoMKD(BagClassifier):
         reading = self._read([bag], self.memory.unit(), with_points=True)
         assert reading.points is not None
         return self._answers([bag], reading)[0], reading.points
+
+    def slide_points(self, slides: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim_shared"]:
+        """Give slide embeddings as unit vectors of the memory's space; a model that taught."""
+        taught = self.options.teaching == "programmes"
+        return normalize((self.tile_projection if taught else self.slide_projection)(slides), dim=1)
+
+    def rna_points(self, rna: Float[Tensor, "n n_genes"]) -> Float[Tensor, "n dim_shared"]:
+        """Give scaled expression as unit vectors of the memory's space; a model that taught."""
+        if self.options.teaching == "programmes":
+            return self.programmes.points(rna, self.memory.unit())
+        return normalize(self.rna_projection(self.rna_encoder(rna)), dim=1)
 
     def _answers(self, bags: Sequence[Bag], reading: Reading) -> list[Output]:
         sizes = [len(bag) for bag in bags]
@@ -174,7 +188,7 @@ class MoMKD(BagClassifier):
         return Losses(terms=weighed, carry=carry, fed=fed)
 
     def _programme_losses(self, slides: Sequence[Sample]) -> Losses:
-        """Give ``ce``, ``programmes`` and ``memory`` where the slots are poles of programmes."""
+        """Give ``ce``, ``memory``, ``programmes``, ``odds`` where slots are poles of programmes."""
         slots = self.memory.unit()
         if not slides:
             nothing = self._assign(slots.new_empty(0, slots.shape[2]), self._labels([]), slots)
@@ -182,37 +196,31 @@ class MoMKD(BagClassifier):
         bags = [s.bag for s in slides if s.bag is not None]
         reading = self._read(bags, slots, [s.label for s in slides])
         assert reading.nearest is not None
-        points = self.tile_projection(reading.slides)
-        target, missed, n_paired = self.programmes.teach(slides, points, slots)
-        terms = {"ce": cross_entropy(self.head(reading.slides), target)}
+        points, logits = self.tile_projection(reading.slides), self.head(reading.slides)
+        of_rna, n_paired = self.programmes.terms(slides, points, logits, slots)
+        terms = {"ce": cross_entropy(logits, self._labels(slides))}
         terms["memory"] = orthogonality(slots).mean() / slots.shape[1] ** 2
-        fed = dict.fromkeys(terms, len(slides))
-        if missed is not None:
-            terms["programmes"], fed["programmes"] = missed, n_paired
-        return self._weighed(terms, fed, (Assignment(slots=reading.nearest),))
+        fed = dict.fromkeys(terms, len(slides)) | dict.fromkeys(of_rna, n_paired)
+        return self._weighed(terms | of_rna, fed, (Assignment(slots=reading.nearest),))
 
     def prepare(self, samples: SampleSource) -> None:
-        """Start the memory by k-means of training tiles under the untrained encoder.
+        """Start the memory: by k-means of training tiles, or as poles of what their RNA says.
 
-        Slides are read in a random order until a class has tiles enough. A class with fewer
-        distinct tiles than slots, or with no slide, is noted in ``start_notes`` (T17).
+        What had to be made do with is noted in ``start_notes`` (T17).
         """
         if self.options.teaching == "programmes":
             self.start_notes = self.programmes.start(samples, self.memory)
             return
         was_training = self.training
         self.eval()
-        notes = []
-        for label in range(self.dims.n_classes):
-            points = self._training_points(samples, label)
-            n_slots = self.options.n_slots
-            if points is None:
-                notes.append(f"class {label}: no training slide, its slots start at random")
-                continue
-            n_distinct = self.memory.start(label, points, self.options.start.steps)
-            if n_distinct < n_slots:
-                notes.append(f"class {label}: {n_distinct} distinct tiles for {n_slots} slots")
-        self.start_notes = tuple(notes)
+        slots = self.memory.unit()
+
+        def project(bag: Bag) -> Tensor:
+            points = self._read([bag.to(slots.device)], slots, with_points=True).points
+            assert points is not None
+            return points
+
+        self.start_notes = start_by_tiles(self.memory, samples, self.options.start, project)
         self.train(was_training)
 
     def after_step(self, losses: Losses) -> None:
@@ -392,44 +400,3 @@ class MoMKD(BagClassifier):
         o = self.options
         delta = class_margin(shared, slots, o.tau_agg)
         return margin_alignment(delta, labels, scale=o.align_scale, margin=o.margin).mean()
-
-    @torch.no_grad()
-    def _training_points(self, samples: SampleSource, label: int) -> Tensor | None:
-        """Project random tiles of random training slides of one class; None if it has none."""
-        keys = enumerate(samples.keys)
-        own = [i for i, key in keys if key.label == label and key.slide_id is not None]
-        wanted = self.options.start.tiles_per_class
-        cap = math.ceil(wanted / max(1, min(self.options.start.slides_per_class, len(own))))
-        slots = self.memory.unit()
-        found: list[Tensor] = []
-        for place in torch.randperm(len(own)).tolist():
-            bag = samples[own[place]].bag
-            if bag is None:
-                raise ValueError(f"sample {own[place]} has a slide in its key and no bag")
-            points = self._read([bag.to(slots.device)], slots, with_points=True).points
-            assert points is not None
-            chosen = torch.randperm(len(bag))[: min(cap, wanted - sum(map(len, found)))]
-            found.append(points[chosen.to(points.device)])
-            if sum(map(len, found)) >= wanted:
-                break
-        return torch.cat(found) if found else None
-
-
-def _make_encoder(dims: Dims, o: MoMKDOptions) -> GraphEncoder | TileEncoder:
-    if o.encoder == "tiles":
-        return TileEncoder(dims.dim_in, o.dim, dropout=o.dropout)
-    return GraphEncoder(
-        dims.dim_in, o.dim, o.n_heads, dropout=o.dropout, dropout_attention=o.dropout_attention
-    )
-
-
-def _make_head(dims: Dims, o: MoMKDOptions) -> nn.Module:
-    if o.head == "linear":
-        return nn.Linear(o.dim, dims.n_classes)
-    return nn.Sequential(
-        nn.LayerNorm(o.dim),
-        nn.Linear(o.dim, o.dim_head),
-        nn.ReLU(),
-        nn.Dropout(o.dropout_head),
-        nn.Linear(o.dim_head, dims.n_classes),
-    )

@@ -19,6 +19,7 @@ class LossWeights(config.Options):
     align_omics: float = Field(0.05, ge=0)
     reconstruction: float = Field(0.01, ge=0)
     programmes: float = Field(1.0, ge=0)
+    odds: float = Field(0.5, ge=0)
 
 
 class MemoryStart(config.Options):
@@ -80,8 +81,6 @@ class MoMKDOptions(config.Options):
         ``programmes``: the slots are the poles of the ``n_slots`` leading programmes of expression,
         and a slide must lie between them where its case's RNA lies. Needs ``gated`` and
         ``learned``.
-    soften
-        With ``programmes``: share of P(positive | RNA) in the label that the classifier learns.
     decay
         What weight decay acts on: ``matrices`` (not the memory, biases, norms) or ``all``.
     """
@@ -114,7 +113,6 @@ class MoMKDOptions(config.Options):
     pooling: Literal["memory", "gated"] = "memory"
     dim_gate: int = Field(256, ge=1)
     teaching: Literal["classes", "programmes"] = "classes"
-    soften: float = Field(0.5, ge=0, le=1)
     weights: LossWeights = Field(default_factory=LossWeights)
     start: MemoryStart = Field(default_factory=MemoryStart)
 
@@ -131,6 +129,11 @@ class MoMKDOptions(config.Options):
             "learned",
         ):
             raise ValueError("teaching: programmes needs pooling: gated and memory_update: learned")
+        if self.teaching == "programmes" and self.n_slots > self.dim_shared:
+            raise ValueError(
+                f"{self.n_slots} programmes have no room in {self.dim_shared} dimensions: "
+                "lower n_slots or raise dim_shared"
+            )
         return self
 
 
@@ -154,5 +157,5 @@ PLUS: dict[str, Any] = {
     "teaching": "programmes",
     "n_slots": 8,
     "dropout": 0.25,
-    "weights": {"ce": 1.0, "memory": 0.01},
+    "weights": {"memory": 0.01},
 }

@@ -22,15 +22,12 @@ class ProgrammeTeaching(nn.Module):
     ----------
     n_genes, n_programmes
         Width of the scaled expression; slots a class.
-    soften
-        Share of P(positive | RNA) in the label that a classifier learns.
     """
 
-    def __init__(self, n_genes: int, n_programmes: int, soften: float) -> None:
+    def __init__(self, n_genes: int, n_programmes: int) -> None:
         super().__init__()
         self.programmes = Programmes(n_genes, n_programmes)
         self.poles = ProgrammePoles(n_programmes)
-        self.soften = soften
 
     def start(self, samples: SampleSource, memory: ClassMemory) -> tuple[str, ...]:
         """Find the programmes of the training cases, and set the poles; give what is to be said.
@@ -49,31 +46,39 @@ class ProgrammeTeaching(nn.Module):
             return (f"RNA has {n_found} programmes for {n_slots} pairs of poles",)
         return ()
 
-    def teach(
+    def terms(
         self,
         samples: Sequence[Sample],
         points: Float[Tensor, "n_samples dim_shared"],
+        logits: Float[Tensor, "n_samples 2"],
         unit_slots: Float[Tensor, "2 n_programmes dim_shared"],
-    ) -> tuple[Float[Tensor, "n_samples 2"], Tensor | None, int]:
-        """Give the classifier's targets, the term of the programmes, and how many fed it.
+    ) -> tuple[dict[str, Tensor], int]:
+        """Give ``programmes`` and ``odds`` of the samples with RNA, and how many these are.
 
         Parameters
         ----------
         samples
-            With a slide each; those without RNA are taught by their label alone.
-        points
-            Their slides in the space of the memory.
+            With a slide each.
+        points, logits
+            Their slides in the space of the memory, and what the classifier says of them.
         unit_slots
             The memory.
         """
-        labels = torch.tensor([s.label for s in samples], device=points.device)
-        target = nn.functional.one_hot(labels, 2).to(points.dtype)
         paired = [i for i, s in enumerate(samples) if s.rna is not None]
         if not paired:
-            return target, None, 0
+            return {}, 0
         rna = torch.stack([r for s in samples if (r := s.rna) is not None]).to(points.dtype)
         wanted, positive = self.programmes(rna)
-        softer = torch.stack([1 - positive, positive], dim=1)
-        target[paired] = (1 - self.soften) * target[paired] + self.soften * softer
         missed = self.poles(points[paired], unit_slots) - wanted
-        return target, (missed.square() * self.programmes.relevance).mean(), len(paired)
+        odds = torch.stack([1 - positive, positive], dim=1)
+        return {
+            "programmes": (missed.square() * self.programmes.relevance).mean(),
+            "odds": nn.functional.cross_entropy(logits[paired], odds),
+        }, len(paired)
+
+    def points(
+        self, rna: Float[Tensor, "n n_genes"], unit_slots: Float[Tensor, "2 n_slots dim_shared"]
+    ) -> Float[Tensor, "n dim_shared"]:
+        """Give the directions in which such cases lie: each pair of poles by its programme."""
+        programmes, _ = self.programmes(rna)
+        return nn.functional.normalize(programmes @ (unit_slots[1] - unit_slots[0]), dim=1)

@@ -1,4 +1,4 @@
-"""Programmes of expression: what RNA says in a few numbers, and poles of a memory that say the same.
+"""Programmes of expression: what RNA says in a few numbers, and poles of a memory that say it.
 
 No paper's: our variant of MoMKD (docs/models/momkd.md, preset ``plus``). A *programme* is a leading
 principal component of the scaled expression of the training cases; its two *poles* are a slot of
@@ -33,7 +33,7 @@ def logistic_ridge(
 
 
 class Programmes(nn.Module):
-    """Reads a case's programmes and its odds of the positive class from its RNA; nothing is learned.
+    """Reads a case's programmes and its odds of the positive class from its RNA; learns nothing.
 
     Before :meth:`start` every programme is zero and weighs nothing.
 
@@ -64,8 +64,8 @@ class Programmes(nn.Module):
     def start(self, rna: Float[Tensor, "n n_genes"], labels: Int64[Tensor, " n"]) -> int:
         """Find the programmes of these cases; give how many there are.
 
-        Components are scaled to unit variance and turned so that more speaks for the positive class.
-        A programme's relevance is its share in the odds, on average 1.
+        Components are scaled to unit variance and turned so that more speaks for the positive
+        class. A programme's relevance is its share in the odds, on average 1.
         """
         z = rna.double()
         centre = z.mean(dim=0)

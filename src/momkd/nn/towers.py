@@ -136,7 +136,7 @@ class GraphEncoder(nn.Module):
 
 
 class TileEncoder(nn.Module):
-    """Each tile by itself: Dropout(ReLU(W x + b)). It takes a graph as the other does, and lets it be.
+    """Each tile by itself: Dropout(ReLU(W x + b)); the graph that it is given says nothing.
 
     Parameters
     ----------
