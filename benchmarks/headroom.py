@@ -60,7 +60,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "plus labels": (*_PLUS, "model.weights.ce=1", "model.weights.odds=0"),
     "plus softened": (*_PLUS, "model.weights.programmes=0"),
     "plus+no_rna": (*_PLUS, "model.control=none"),
-    "plus+shuffled": (*_PLUS, "model.control=shuffled"),
+    "plus+shuffled": (*_PLUS, "model.control=shuffled_within_class"),
     "plus+label": (*_PLUS, "model.control=label"),
 }
 PRE_NAMED = "plus"
