@@ -16,9 +16,10 @@ from momkd.errors import ConfigError, DataError, Problem, Problems
 from momkd.workflows.comparison_page import read_comparison
 from momkd.workflows.evaluate import read_metrics, score_run
 from momkd.workflows.report_pictures import find_pictures
+from momkd.workflows.report_sources import PageSources
 from momkd.workflows.report_training import Trainings, read_trainings
 from momkd.workflows.run_folder import read_predictions, read_run
-from momkd.workflows.run_report import PageSources, tell_unfinished, write_page
+from momkd.workflows.run_report import tell_unfinished, write_page
 from momkd.workflows.scored_cases import average_slides
 
 MOST_CASES = 1000
