@@ -124,6 +124,11 @@ def make_flow(
     )
 
 
+def count_folds(manifest: Mapping[str, Any]) -> int:
+    """Give the number of folds of a run, those of every seed."""
+    return len({(row["seed"], row["fold"]) for row in manifest["folds"]})
+
+
 def say_span(span: tuple[int, int]) -> str:
     """Write a least and a most, once where they are equal."""
     low, high = span

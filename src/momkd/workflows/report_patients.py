@@ -14,6 +14,7 @@ from momkd.workflows.report_flow import (
     SIDES,
     LeftOut,
     SideCount,
+    count_folds,
     make_flow,
     participants_rows,
     read_left_out,
@@ -134,11 +135,6 @@ def _drawn(
     caption = "Flow of patients, slides and RNA profiles, with every cause"
     caption += "; below, what a side of a fold holds, least to most." if sides else "."
     return [Picture(figure=draw_flow(flow), caption=caption, alt=flow.words())]
-
-
-def count_folds(manifest: Mapping[str, Any]) -> int:
-    """Give the number of folds of a run, those of every seed."""
-    return len({(row["seed"], row["fold"]) for row in manifest["folds"]})
 
 
 def _by_side(sides: Sequence[SideCount]) -> list[Table]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from momkd.reporting.glossary import GLOSSARY
 from momkd.reporting.page import Facts, Listing, Picture, Report, Section, Table, Words
 from momkd.reporting.report import write_report
+from momkd.workflows.checklists import guidelines_section
 from momkd.workflows.report_curves import curves_section
 from momkd.workflows.report_limits import tell_limits
 from momkd.workflows.report_patients import folds_section, patients_section, sites_table
@@ -104,6 +105,7 @@ def write_page(path: Path, of: PageSources) -> None:
                 sites_table(manifest),
             ),
             *_trained_sections(of),
+            *([] if of.trainings is None else [guidelines_section(of)]),
             Section(
                 title="Limits",
                 parts=[Words(lines=tell_limits(manifest, of.metrics), is_list=True)],
