@@ -58,7 +58,8 @@ class Flow:
     def words(self) -> str:
         """Say what the chart shows, for those who cannot see it."""
         boxes = (self.listed, self.left_out, self.used, *self.sides)
-        return ". ".join(": ".join([b.title, "; ".join(b.lines)]) for b in boxes)
+        told = [(box.title, "; ".join(line.strip(" :") for line in box.lines)) for box in boxes]
+        return ". ".join(f"{title}: {lines}" if lines else title for title, lines in told)
 
 
 def draw_flow(flow: Flow) -> Figure:

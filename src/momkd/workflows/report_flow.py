@@ -63,12 +63,11 @@ def count_sides(path: Path, cohort: pd.DataFrame | None) -> list[SideCount]:
     if cohort is None or not path.exists():
         return []
     folds = pd.read_csv(path, dtype=str, keep_default_na=False)
-    by_case = cohort.groupby("case_id").agg(
-        class_name=("class_name", "first"),
-        label=("label", "first"),
-        slides=("slide_id", lambda ids: int((ids != "").sum())),
-        rna=("rna_id", lambda ids: int((ids != "").any())),
+    has = cohort.assign(slides=cohort["slide_id"] != "", rna=cohort["rna_id"] != "")
+    by_case = has.groupby("case_id").agg(
+        {"class_name": "first", "label": "first", "slides": "sum", "rna": "max"}
     )
+    by_case["rna"] = by_case["rna"].astype(int)
     classes = by_case.sort_values("label")["class_name"].unique()
     rows = folds.join(by_case, on="case_id", how="inner").assign(cases=1)
     every = pd.MultiIndex.from_product(

@@ -1,12 +1,15 @@
 """What a run says of how it was evaluated, and of what came out."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from momkd.reporting.page import Bounded
 from momkd.workflows.guidelines.answers import Answer, Answerer, Found, Gap, figure
 from momkd.workflows.guidelines.facts import RunFacts
 from momkd.workflows.report_limits import tell_limits
-from momkd.workflows.report_scores import MIN_OF_A_SITE
+from momkd.workflows.report_scores import MIN_OF_A_SITE, site_rows
+from momkd.workflows.tables import with_interval
 
 _NO_FIGURES = "figures: no model was tested on every fold"
 _MEANS = {
@@ -102,7 +105,7 @@ def headline(run: RunFacts) -> Found:
     """Give the first figure with its patients."""
     if run.metrics is None:
         return Gap(lacks=_NO_FIGURES)
-    name, entry = next(iter(_models(run.metrics).items()))
+    name, entry = next(iter(_models(run).items()))
     text = (
         f"{run.manifest['task']} by {name}, cross-validated: AUROC "
         f"{figure(entry['mean_over_folds']['auroc'])}, {entry['n_cases']} patients tested"
@@ -117,7 +120,7 @@ def performance(run: RunFacts) -> Found:
     parts = [
         f"{name} ({entry['n_cases']} patients, {entry['n_fits']} fits): "
         + _figures(entry["mean_over_folds"], _MEANS)
-        for name, entry in _models(run.metrics).items()
+        for name, entry in _models(run).items()
     ]
     text = f"Mean over folds [95 % interval over patients]. {'. '.join(parts)}"
     return Answer(text=text, where="metrics.json; report: Results")
@@ -129,7 +132,7 @@ def diagnostic(run: RunFacts) -> Found:
         return Gap(lacks=_NO_FIGURES)
     parts = [
         f"{name}: {_figures(entry['mean_over_folds'], _CALLS)}"
-        for name, entry in _models(run.metrics).items()
+        for name, entry in _models(run).items()
     ]
     return Answer(text=". ".join(parts), where="metrics.json; report: Results")
 
@@ -140,22 +143,25 @@ def calibration_found(run: RunFacts) -> Found:
         return Gap(lacks=_NO_FIGURES)
     parts = [
         f"{name}: {_figures(entry['pooled'], _PROBABILITIES)}"
-        for name, entry in _models(run.metrics).items()
+        for name, entry in _models(run).items()
     ]
     text = f"Calibration, all test predictions together. {'. '.join(parts)}"
     return Answer(text=text, where="metrics.json, pooled; report: Curves")
 
 
 def performance_by_site(run: RunFacts) -> Found:
-    """Say whether figures are given by site."""
-    if run.metrics is None or run.cohort is None:
-        return Gap(lacks=_NO_FIGURES if run.metrics is None else "cohort.csv")
-    if not (run.cohort["site"] != "").any():
+    """Give the AUROC of large sites."""
+    if run.cases is None or run.cohort is None:
+        return Gap(lacks="test predictions" if run.cases is None else "cohort.csv")
+    site_of = dict(zip(run.cohort["case_id"], run.cohort["site"], strict=True))
+    parts = []
+    for row in site_rows(run.cases, site_of):
+        areas = [f"{m} {_bounded(found)}" for m, found in row.items() if isinstance(found, Bounded)]
+        said = f"{row['site']} ({row['cases']} patients, {row['positive']} positive)"
+        parts.append(f"{said}: {', '.join(areas)}")
+    if not parts:
         return Gap(lacks="sites: performance by hospital cannot be told")
-    text = (
-        f"AUROC by site is given where at least {MIN_OF_A_SITE} patients and some of each class "
-        "were tested; smaller sites stand together"
-    )
+    text = f"AUROC by site, sites with at least {MIN_OF_A_SITE} patients: {'; '.join(parts)}"
     return Answer(text=text, where="report: Sites")
 
 
@@ -243,9 +249,18 @@ def limitations(run: RunFacts) -> Found:
     return Answer(text=text, where="report: Limits")
 
 
-def _models(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    models: Mapping[str, Any] = metrics["models"]
-    return models
+def _models(run: RunFacts) -> dict[str, Any]:
+    """Give the figures of each model in the order of the run, the method named beforehand first."""
+    scored = {} if run.metrics is None else run.metrics["models"]
+    method = (run.comparison or {}).get("method")
+    names = dict.fromkeys((method, *map(str, run.manifest["models"]), *scored))
+    return {name: scored[name] for name in names if name in scored}
+
+
+def _bounded(found: Bounded) -> str:
+    if found.value is None or math.isnan(found.value):
+        return f"not defined ({found.why})" if found.why else "not defined"
+    return with_interval(found.value, found.low, found.high)
 
 
 def _figures(found: Mapping[str, Any], names: Mapping[str, str]) -> str:
