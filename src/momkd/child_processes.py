@@ -6,16 +6,25 @@ of files, which starts readers in its turn. What our children do stands in this 
 have no need of that script: they are not told of it.
 """
 
+import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
+
+from momkd.errors import MomkdError
 
 _WHERE_IT_CAME_FROM = ("__spec__", "__file__")
 _one_at_a_time = threading.Lock()
+T = TypeVar("T")
+
+
+class LostChildError(Exception):
+    """A child process died, or was silent for too long, before it gave its answer."""
 
 
 class OwnProcess(SpawnProcess):
@@ -37,6 +46,54 @@ class _OwnContext(SpawnContext):
 def own_context() -> SpawnContext:
     """Give the context that every child process of this package is started from."""
     return _OwnContext()
+
+
+def run_in_child(work: Callable[..., T], *args: Any, timeout_s: float) -> T:
+    """Do one piece of work that may crash or hang, in a process of its own.
+
+    Parameters
+    ----------
+    work, args
+        A function of this package and what it is given; its answer travels back.
+    timeout_s
+        A process without an answer by then is ended.
+
+    Raises
+    ------
+    MomkdError
+        What the work refused.
+    LostChildError
+        The process crashed or took too long; the message says which.
+    """
+    context = own_context()
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(theirs, work, args), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(timeout_s):
+            raise LostChildError(f"took over {timeout_s:g} s")
+        answer = ours.recv()
+    except (EOFError, OSError):
+        raise LostChildError("crashed") from None
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+    if isinstance(answer, MomkdError):
+        raise answer
+    return answer
+
+
+def _answer(pipe: Connection, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # stopping is the parent's business
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        answer = work(*args)
+    except MomkdError as error:
+        answer = error
+    with suppress(OSError):  # the parent is gone, and nobody asks
+        pipe.send(answer)
 
 
 @contextmanager
