@@ -245,6 +245,17 @@ def test_cards_and_external_cohorts_are_read(
     assert "momkd 0.500 to 0.500" in answer_of("output", known)
     assert "uni_v1: cc-by-nc-nd-4.0" in rows["43"].text
     assert "berlin, m: AUROC 0." in rows["33"].text
+    # a folder of momkd train: no jobs, one predictor
+    final = run / "predictor"
+    final.mkdir()
+    (final / "config.json").write_text(json.dumps(card.model_dump(mode="json")))
+    assert facts_of(run, monkeypatch).cards == {}
+    jobs = json.loads((run / "run.json").read_text())["jobs"]
+    change(run, jobs=[])
+    (run / "panel.json").write_text("{}")
+    alone = facts_of(run, monkeypatch)
+    assert (alone.cards, alone.n_panels) == ({"momkd": card, "abmil": card}, 1)
+    change(run, jobs=jobs)
     damaged = run / "momkd/seed-0/fold-0/predictor"
     damaged.mkdir()
     (damaged / "config.json").write_text("[]")

@@ -82,7 +82,11 @@ def _test_side(manifest: Mapping[str, Any], statements: list[str], digest: str |
 def _learnt_on_training(
     manifest: Mapping[str, Any], n_panels: int, configuration: Mapping[str, Any]
 ) -> list[Way]:
-    panels = f"{n_panels} gene panels recorded" if n_panels else "no model here reads RNA"
+    panels = (
+        f"{n_panels} gene panels recorded"
+        if n_panels
+        else "no gene panel is recorded: no finished training here reads RNA"
+    )
     impute = (configuration.get("data") or {}).get("impute")
     scaled = f"{panels}, each with its own scaling" if n_panels else panels
     if n_panels and impute == "train_median":

@@ -52,7 +52,11 @@ class PageSources:
 
     def count_panels(self) -> int:
         """Give how many finished trainings recorded a gene panel."""
-        return sum(fit.has_panel for fit in self.trainings.fits) if self.trainings else 0
+        if self.trainings is None:
+            return 0
+        if not self.trainings.n_jobs:  # momkd train: the only training is the folder itself
+            return int((self.configuration.parent / "panel.json").exists())
+        return sum(fit.has_panel for fit in self.trainings.fits)
 
     def read_cohort(self) -> pd.DataFrame | None:
         """Read the cohort as text; None where there is none."""

@@ -115,7 +115,7 @@ def predictors(run: RunFacts) -> Found:
 def panel(run: RunFacts) -> Found:
     """Say how genes are chosen, and on whom."""
     if not run.n_panels:
-        return Gap(lacks="a gene panel: no model here reads RNA")
+        return Gap(lacks="a gene panel: no finished training here reads RNA")
     text = (
         f"RNA that teaches: up to {run.setting('panel', 'n_genes')} genes by "
         f"{run.setting('panel', 'selector')}, winsorised at {run.setting('panel', 'winsor')} and "
