@@ -1,7 +1,6 @@
 """The page of a run: everything the folder knows, brought into the form of a report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,17 @@ from matplotlib.figure import Figure
 from momkd.reporting.glossary import GLOSSARY
 from momkd.reporting.page import Facts, Listing, Picture, Report, Section, Table, Words
 from momkd.reporting.report import write_report
+from momkd.workflows.checklists import guidelines_section
 from momkd.workflows.report_curves import curves_section
 from momkd.workflows.report_limits import tell_limits
-from momkd.workflows.report_patients import (
-    folds_section,
-    patients_section,
-    read_cohort,
-    sites_table,
-)
+from momkd.workflows.report_patients import folds_section, patients_section, sites_table
 from momkd.workflows.report_scores import (
     cases_table,
     comparison_section,
     scores_section,
     sites_section,
 )
+from momkd.workflows.report_sources import PageSources
 from momkd.workflows.report_training import (
     Trainings,
     memory_section,
@@ -33,44 +29,6 @@ from momkd.workflows.report_training import (
     training_section,
 )
 from momkd.workflows.settings import PATH_KEYS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PageSources:
-    """What a page is made from.
-
-    Parameters
-    ----------
-    manifest, metrics
-        Content of ``run.json`` and ``metrics.json``; no metrics where nothing is scored yet.
-    cases
-        Case-level scores: model, seed, fold, case_id, y_true, probability, threshold.
-    dropped, configuration, cohort
-        The ``dropped.csv``, ``config.yaml`` and ``cohort.csv`` of the cohort in question; a cohort
-        that is not there is passed over.
-    trainings
-        What the trainings left; none of an external cohort.
-    comparison
-        Content of ``comparison.json``, where there is one.
-    extra_tables, pictures
-        Shown beside the rest.
-    n_cases
-        How many of the worst predicted cases are listed; none unless asked, for such a page names
-        patients.
-    """
-
-    manifest: Mapping[str, Any]
-    metrics: Mapping[str, Any] | None
-    cases: pd.DataFrame | None
-    dropped: Path
-    configuration: Path
-    cohort: Path | None = None
-    trainings: Trainings | None = None
-    comparison: Mapping[str, Any] | None = None
-    extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    pictures: Sequence[Picture] = ()
-    alarms: Sequence[str] = ()
-    n_cases: int = 0
 
 
 def write_run_report(
@@ -127,13 +85,9 @@ def write_run_report(
 
 def write_page(path: Path, of: PageSources) -> None:
     """Write the page of a run to a file."""
-    content = yaml.safe_load(of.configuration.read_text(encoding="utf-8")) or {}
-    cohort = None if of.cohort is None else read_cohort(of.cohort)
-    manifest = of.manifest
-    unfinished, n_panels = [], 0
-    if of.trainings is not None:
-        unfinished = tell_unfinished(of.trainings)
-        n_panels = sum(fit.has_panel for fit in of.trainings.fits)
+    content, cohort, manifest = of.read_configuration(), of.read_cohort(), of.manifest
+    sides = of.count_sides(cohort)
+    unfinished = [] if of.trainings is None else tell_unfinished(of.trainings)
     report = Report(
         title=f"{manifest['task']} from histology",
         alarms=[*of.alarms, *unfinished],
@@ -145,9 +99,13 @@ def write_page(path: Path, of: PageSources) -> None:
                 for t, r in of.extra_tables.items()
             ],
             *([Section(title="Pictures", parts=of.pictures)] if of.pictures else []),
-            patients_section(manifest["counts"], of.dropped, cohort),
-            *_given(folds_section(manifest, n_panels, content), sites_table(manifest)),
+            patients_section(manifest, of.dropped, cohort, sides),
+            *_given(
+                folds_section(manifest, of.count_panels(), content, sides),
+                sites_table(manifest),
+            ),
             *_trained_sections(of),
+            *([] if of.trainings is None else [guidelines_section(of)]),
             Section(
                 title="Limits",
                 parts=[Words(lines=tell_limits(manifest, of.metrics), is_list=True)],
