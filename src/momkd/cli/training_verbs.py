@@ -33,10 +33,16 @@ def crossval(
     controls: Annotated[
         bool, typer.Option("--controls", help="Run the controls of distillation beside each model.")
     ] = False,
+    method: Annotated[
+        str | None, typer.Option(help="The model to be tested, named beforehand: momkd compare.")
+    ] = None,
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="Freeze the protocol and stop; train later.")
+    ] = False,
 ) -> None:
     """Cross-validate; an interrupted run goes on with the same command."""
     from momkd.workflows.crossval import crossval as run
-    from momkd.workflows.tables import show_metrics
+    from momkd.workflows.tables import show_metrics, show_protocol
 
     folder = with_problems(
         output,
@@ -52,8 +58,13 @@ def crossval(
             site_preserved=site_preserved,
             paired_only=paired_only,
             controls=controls,
+            method=method,
+            freeze=freeze,
         ),
     )
+    if freeze:
+        show_protocol(folder)
+        return
     show_metrics(folder)
 
 

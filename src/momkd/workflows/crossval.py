@@ -10,7 +10,7 @@ from momkd.data.cohort import cohort_digest
 from momkd.data.fold_proof import Proof
 from momkd.data.graph import compiled_search
 from momkd.data.label_notes import target_notes
-from momkd.errors import ConfigError
+from momkd.errors import ConfigError, DataError
 from momkd.fitting.kernels import kernels_of_fit
 from momkd.models.table import MODELS
 from momkd.models.tabular import TABULAR
@@ -20,6 +20,12 @@ from momkd.workflows.audit import AuditedCohort, audit_cohort, require_few_skipp
 from momkd.workflows.console import count_files, say
 from momkd.workflows.evaluate import evaluate
 from momkd.workflows.fold_job import FoldJob
+from momkd.workflows.freezing import (
+    choose_method,
+    describe_study,
+    open_own_protocol,
+    settle_protocol,
+)
 from momkd.workflows.job_board import job_board
 from momkd.workflows.protocol import Protocol, keep_folds, make_protocol
 from momkd.workflows.run_folder import (
@@ -49,6 +55,8 @@ def crossval(
     site_preserved: bool = False,
     paired_only: bool = False,
     controls: bool = False,
+    method: str | None = None,
+    freeze: bool = False,
 ) -> Path:
     """Cross-validate one or more models on one cohort.
 
@@ -75,6 +83,11 @@ def crossval(
         Set ``folds.site_preserved`` and ``data.paired_only``.
     controls
         Run the controls of every model that learns from RNA beside it.
+    method
+        The model that ``momkd compare`` will test against the others, named before anything is
+        tested; default ``momkd``, or the first.
+    freeze
+        Stop once the protocol is frozen; the same call without it trains.
 
     Returns
     -------
@@ -95,12 +108,16 @@ def crossval(
     folder = Path(output)
     with lock_folder(folder):
         claim_config(folder, settings)
+        before = open_own_protocol(folder)
         _require_same_embeddings(folder, settings)
         audited = _audit(folder, settings, workers)
         cohort = audited.audit.cohort
         for choice in choices:
             require_doable(choice, cohort)
         protocol = make_protocol(cohort, settings.folds, seeds)
+        named = choose_method(choices, settings, method)
+        study = describe_study(folder, audited, protocol, settings, choices, method=named)
+        frozen = settle_protocol(folder, before, study, method=method)
         keep_folds(folder / "folds.csv", protocol, cohort, settings.folds)
         show_proof(protocol.proof)
         jobs = [
@@ -109,6 +126,7 @@ def crossval(
                 seed=fold.seed,
                 fold=fold,
                 folder=folder / choice.label / f"seed-{fold.seed}" / f"fold-{fold.index}",
+                protocol=None if frozen is None else frozen.sha256,
             )
             for choice in choices
             for fold in protocol.folds
@@ -123,10 +141,13 @@ def crossval(
             ),
             **describe_cohort(audited, protocol, settings),
             "kernels": tell_kernels(choices, settings),
+            **({} if frozen is None else {"protocol": frozen.record()}),
         }
         write_manifest_of_run(folder, manifest)
+        if freeze:
+            return folder
         run_open_jobs(jobs, cohort, settings, workers)
-        done = [folder / j for j in manifest["jobs"]]
+        done = _require_done(folder, manifest["jobs"])
         manifest["training_notes"] = tell_training_notes(done)
         write_manifest_of_run(folder, manifest)
         gather_predictions(folder, done)
@@ -227,6 +248,23 @@ def _audit(folder: Path, settings: Settings, workers: int | None) -> AuditedCoho
     for note in audited.notes:
         say(note)
     return audited
+
+
+def _require_done(folder: Path, jobs: Sequence[str]) -> list[Path]:
+    """Give the folders of all trainings of a run, this call's and earlier ones', once all are done.
+
+    Raises
+    ------
+    DataError
+        P14 some are not: no model is left out of the scores.
+    """
+    still = Counter(j.split("/")[0] for j in jobs if not (folder / j / "done.json").exists())
+    if still:
+        left = ", ".join(f"{name} {n}" for name, n in still.items())
+        what = f"is not finished: trainings begun earlier are open ({left}), so nothing is scored"
+        remedy = f"run it with --model {','.join(still)} too, and as many --seeds as before"
+        raise DataError.of("P14", str(folder), what, remedy)
+    return [folder / job for job in jobs]
 
 
 def _with_earlier(folder: Path, key: str, now: Sequence[str]) -> list[str]:

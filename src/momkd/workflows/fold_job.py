@@ -43,12 +43,16 @@ TRAINING_SIDE = "training_side.safetensors"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldJob:
-    """One training to be done, and where its results go."""
+    """One training to be done, and where its results go.
+
+    ``protocol`` is the digest of the protocol that it is done under, where one was frozen.
+    """
 
     choice: ModelChoice
     seed: int
     fold: Fold
     folder: Path
+    protocol: str | None = None
 
     @property
     def name(self) -> str:
@@ -125,6 +129,7 @@ def run_fold(
         "stop_reason": fitted.stop_reason,
         "notes": [*taught.notes, *(panel.notes if panel else ()), *fitted.notes],
         "kernels": fitted.kernels,
+        "protocol": job.protocol,
     }
     write_json(job.folder / "done.json", done)
     shutil.rmtree(job.folder / "checkpoint", ignore_errors=True)

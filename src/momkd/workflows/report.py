@@ -15,6 +15,7 @@ import yaml
 from momkd.errors import ConfigError, DataError, Problem, Problems
 from momkd.workflows.comparison_page import read_comparison
 from momkd.workflows.evaluate import read_metrics, score_run
+from momkd.workflows.frozen_protocol import open_protocol
 from momkd.workflows.report_pictures import find_pictures
 from momkd.workflows.report_training import Trainings, read_trainings
 from momkd.workflows.run_folder import read_predictions, read_run
@@ -63,6 +64,8 @@ def report(run: Path | str, *, output: Path | str | None = None, n_cases: int = 
         P13 no run folder, or one that lacks what every run holds.
     ConfigError
         G07 an output that is no page, or a number of cases out of range.
+    IntegrityError
+        K16, K17 the run is no longer what its protocol laid down.
     """
     folder = Path(run)
     path = _page(folder, output)
@@ -71,6 +74,7 @@ def report(run: Path | str, *, output: Path | str | None = None, n_cases: int = 
         raise ConfigError.of("G07", "--cases", what, "all cases are in predictions.csv")
     manifest = read_run(folder)
     _require_whole(folder, manifest)
+    frozen = open_protocol(folder, manifest)
     trainings = read_trainings(folder, manifest.get("jobs", ()))
     table = _tested(folder, manifest, trainings)
     alarms = [] if trainings.n_jobs else [_NO_TESTS]
@@ -85,6 +89,7 @@ def report(run: Path | str, *, output: Path | str | None = None, n_cases: int = 
         comparison=read_comparison(folder) if (folder / "predictions.csv").exists() else None,
         pictures=find_pictures(folder),
         alarms=alarms,
+        protocol=frozen,
         n_cases=n_cases,
     )
     write_page(path, sources)

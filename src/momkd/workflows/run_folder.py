@@ -46,7 +46,7 @@ def claim_config(folder: Path, settings: Settings) -> None:
     if path.exists():
         old = yaml.safe_load(path.read_text(encoding="utf-8"))
         new = settings.model_dump(mode="json")
-        keys = [k for k in _differences(old, new) if not k.startswith("model")]
+        keys = [k for k in differing_keys(old, new) if not k.startswith("model")]
         if keys:
             what = f"holds a run of another configuration (differs in {', '.join(keys[:5])})"
             raise ConfigError.of("T14", str(folder), what, "choose another -o, or the old -c")
@@ -139,9 +139,10 @@ def gather_predictions(folder: Path, job_folders: Sequence[Path]) -> None:
     write_text(folder / "predictions.csv", "\n".join(lines) + "\n")
 
 
-def _differences(old: Any, new: Any, at: str = "") -> list[str]:
+def differing_keys(old: Any, new: Any, at: str = "") -> list[str]:
+    """Give the paths of the keys in which two mappings differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(set(old) | set(new))
-        found = [_differences(old.get(k), new.get(k), f"{at}.{k}" if at else k) for k in keys]
+        found = [differing_keys(old.get(k), new.get(k), f"{at}.{k}" if at else k) for k in keys]
         return [key for part in found for key in part]
     return [] if old == new else [at]

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from momkd.reporting.glossary import GLOSSARY
 from momkd.reporting.page import Facts, Listing, Picture, Report, Section, Table, Words
 from momkd.reporting.report import write_report
+from momkd.workflows.frozen_protocol import NOT_FROZEN, FrozenProtocol, open_protocol
 from momkd.workflows.report_curves import curves_section
 from momkd.workflows.report_limits import tell_limits
 from momkd.workflows.report_patients import (
@@ -32,7 +33,7 @@ from momkd.workflows.report_training import (
     read_trainings,
     training_section,
 )
-from momkd.workflows.settings import PATH_KEYS
+from momkd.workflows.settings import without_folders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,6 +53,8 @@ class PageSources:
         What the trainings left; none of an external cohort.
     comparison
         Content of ``comparison.json``, where there is one.
+    protocol
+        What was frozen of the run, where something was.
     extra_tables, pictures
         Shown beside the rest.
     n_cases
@@ -70,6 +73,7 @@ class PageSources:
     extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     pictures: Sequence[Picture] = ()
     alarms: Sequence[str] = ()
+    protocol: FrozenProtocol | None = None
     n_cases: int = 0
 
 
@@ -120,6 +124,7 @@ def write_run_report(
         comparison=comparison,
         extra_tables=extra_tables or {},
         pictures=pictures,
+        protocol=None if run is None else open_protocol(run, manifest),
     )
     write_page(target / "report.html", sources)
     return target / "report.html"
@@ -138,7 +143,7 @@ def write_page(path: Path, of: PageSources) -> None:
         title=f"{manifest['task']} from histology",
         alarms=[*of.alarms, *unfinished],
         sections=[
-            Section(title="What was asked", parts=[Facts(pairs=_asked(manifest))]),
+            Section(title="What was asked", parts=[Facts(pairs=_asked(manifest, of.protocol))]),
             *_scored_sections(of, cohort),
             *[
                 Section(title=t, parts=[Table(caption=t, rows=r)])
@@ -157,7 +162,7 @@ def write_page(path: Path, of: PageSources) -> None:
                 title="Configuration and digests",
                 parts=[
                     Facts(pairs=_provenance(manifest)),
-                    Listing(name="config.yaml", text=_without_folders(content)),
+                    Listing(name="config.yaml", text=_as_yaml(without_folders(content))),
                 ],
             ),
         ],
@@ -223,7 +228,7 @@ def _glossary() -> Section:
     return Section(title="Glossary", parts=[Table(caption=caption, rows=rows)])
 
 
-def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _asked(manifest: Mapping[str, Any], frozen: FrozenProtocol | None) -> list[tuple[str, str]]:
     negative, positive = manifest["class_names"]
     proof = manifest.get("proof") or {}
     return [
@@ -231,12 +236,21 @@ def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("input at prediction", "tile embeddings of slides; no RNA"),
         ("models", ", ".join(manifest["models"])),
         ("protocol", proof.get("protocol", "none")),
+        *_frozen(manifest, frozen),
         ("date", manifest["started"]),
         *([("to repeat it", _command(manifest))] if manifest.get("jobs") else []),
         *[("data", note) for note in manifest["notes"]],
         *[("label", note) for note in manifest.get("target_notes", ())],
         *[("training", note) for note in manifest.get("training_notes", ())],
     ]
+
+
+def _frozen(manifest: Mapping[str, Any], frozen: FrozenProtocol | None) -> list[tuple[str, str]]:
+    if frozen is not None:
+        return frozen.facts()
+    if manifest.get("protocol") is None and manifest.get("jobs"):
+        return [("protocol file", NOT_FROZEN)]
+    return []
 
 
 def _command(manifest: Mapping[str, Any]) -> str:
@@ -247,19 +261,8 @@ def _command(manifest: Mapping[str, Any]) -> str:
     return f"momkd crossval -c RUN/config.yaml --model {names}{repeats} -o ANOTHER"
 
 
-def _without_folders(content: dict[str, Any]) -> str:
-    """Show the configuration with file names instead of this machine's paths."""
-    for block, keys in PATH_KEYS.items():
-        for key in keys:
-            if key in content.get(block, {}):
-                content[block][key] = _file_names(content[block][key])
+def _as_yaml(content: dict[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-
-def _file_names(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_file_names(v) for v in value]
-    return Path(value).name if isinstance(value, str) else value
 
 
 def _provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -269,6 +272,7 @@ def _provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("cohort digest", manifest["cohort"]),
         ("settings digest", manifest["settings"]),
         ("folds digest", (manifest.get("proof") or {}).get("digest")),
+        ("protocol digest", (manifest.get("protocol") or {}).get("sha256")),
         ("embeddings", manifest.get("embeddings")),
         ("software", machine),
     ]

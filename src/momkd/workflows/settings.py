@@ -260,3 +260,19 @@ def _resolve(value: Any, folder: Path) -> Any:
     if isinstance(value, list):
         return [_resolve(v, folder) for v in value]
     return value
+
+
+def without_folders(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a configuration with the names of files instead of this machine's paths."""
+    result = dict(content)
+    for block, keys in PATH_KEYS.items():
+        values = result.get(block)
+        if isinstance(values, Mapping):
+            result[block] = {k: _file_names(v) if k in keys else v for k, v in values.items()}
+    return result
+
+
+def _file_names(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_file_names(v) for v in value]
+    return Path(value).name if isinstance(value, str) else value

@@ -97,7 +97,7 @@ def run_tabular(job: FoldJob, cohort: Cohort, settings: Settings) -> None:
     n_unscored = len(job.fold.test) - len(tested)
     if n_unscored:
         notes.append(f"{job.choice.name}: test cases without RNA are not scored")
-    write_json(job.folder / "done.json", {"notes": notes})
+    write_json(job.folder / "done.json", {"notes": notes, "protocol": job.protocol})
 
 
 def _read_rna(
