@@ -1,4 +1,4 @@
-"""Fold jobs without processes: the same trainings one after another, for tests of what is around."""
+"""Fold jobs without processes: trainings one after another, for tests of what is around."""
 
 from collections.abc import Sequence
 from typing import Any

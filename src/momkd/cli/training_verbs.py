@@ -36,6 +36,9 @@ def crossval(
     method: Annotated[
         str | None, typer.Option(help="The model to be tested, named beforehand: momkd compare.")
     ] = None,
+    search: Annotated[
+        int | None, typer.Option(help="Trials on the inner split of each fold: search.trials.")
+    ] = None,
     freeze: Annotated[
         bool, typer.Option("--freeze", help="Freeze the protocol and stop; train later.")
     ] = False,
@@ -60,6 +63,7 @@ def crossval(
             controls=controls,
             method=method,
             freeze=freeze,
+            search=search,
         ),
     )
     if freeze:

@@ -34,6 +34,7 @@ from momkd.workflows.run_folder import (
     read_run,
     write_manifest_of_run,
 )
+from momkd.workflows.searching import describe_search, require_searchable
 from momkd.workflows.settings import ModelChoice, Settings, load_settings, parse_models
 from momkd.workflows.sides import embeddings_used
 from momkd.workflows.tables import make_table
@@ -57,6 +58,7 @@ def crossval(
     controls: bool = False,
     method: str | None = None,
     freeze: bool = False,
+    search: int | None = None,
 ) -> Path:
     """Cross-validate one or more models on one cohort.
 
@@ -88,6 +90,8 @@ def crossval(
         tested; default ``momkd``, or the first.
     freeze
         Stop once the protocol is frozen; the same call without it trains.
+    search
+        Sets ``search.trials``: trials on the training and validation side of each fold.
 
     Returns
     -------
@@ -103,8 +107,10 @@ def crossval(
     overrides = [*set_, *([] if folds is None else [f"folds.n={folds}"])]
     overrides += ["folds.site_preserved=true"] if site_preserved else []
     overrides += ["data.paired_only=true"] if paired_only else []
+    overrides += [] if search is None else [f"search.trials={search}"]
     settings = load_settings([Path(f) for f in files], overrides)
     choices = parse_models(model, settings, controls=controls)
+    require_searchable(choices, settings)
     folder = Path(output)
     with lock_folder(folder):
         claim_config(folder, settings)
@@ -166,6 +172,8 @@ def run_open_jobs(
     together = settings.fit.devices > 1 and not all(job.choice.is_tabular for job in todo)
     n_workers = 1 if together else count_workers(len(todo), workers, settings.data.cache_gib)
     say(f"{len(todo)} of {len(jobs)} trainings to do, {n_workers} at a time")
+    if settings.search.trials:
+        say(f"before each of them {settings.search.trials} trials on its inner split")
     if together:
         tell_processes(settings.fit)
     with job_board(len(jobs), len(jobs) - len(todo)) as board:
@@ -191,13 +199,14 @@ def describe_cohort(
         "target_notes": list(target_notes(settings.data.target)),
         "settings": settings.shared_digest(),
         "embeddings": embeddings_used(settings),
+        **describe_search(settings),
     }
 
 
 def tell_kernels(choices: Sequence[ModelChoice], settings: Settings) -> str:
     """Say once what graph attention will be computed with; compile it before workers start."""
     compiled_search()
-    if not any(MODELS[choice.name].has_kernels for choice in choices):
+    if not any(not c.is_tabular and MODELS[c.name].has_kernels for c in choices):
         return ""
     fit = settings.fit
     chosen = kernels_of_fit(fit.kernels, fit.precision, fit.device).say()

@@ -19,6 +19,7 @@ from momkd.storage import digest_file, write_json, write_text
 from momkd.workflows.audit import AuditedCohort
 from momkd.workflows.comparison_page import read_comparison
 from momkd.workflows.external import notes_of_external, open_external, predict_external
+from momkd.workflows.fold_search import score_searches
 from momkd.workflows.frozen_protocol import NOT_FROZEN, FrozenProtocol, open_protocol
 from momkd.workflows.prediction_tables import read_prediction_table
 from momkd.workflows.run_folder import describe_machine, read_predictions, read_run, read_side_ratio
@@ -125,6 +126,9 @@ def _write_scores(
     is_own = target == run
     metrics = score_run(manifest, table, notes, folds_of=run if is_own else None)
     metrics["protocol"] = manifest.get("protocol")
+    searches = score_searches(run, manifest.get("jobs", ())) if is_own else {}
+    if searches:
+        metrics["search"] = searches
     if is_own:
         metrics["predictions_sha256"] = digest_file(run / "predictions.csv")
     write_json(target / "metrics.json", metrics)

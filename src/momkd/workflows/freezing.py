@@ -17,6 +17,7 @@ from momkd.data.label_notes import target_notes
 from momkd.errors import IntegrityError
 from momkd.evaluation.bayesian import ROPE
 from momkd.evaluation.comparison import CORRECTED_T
+from momkd.fitting.search import Dimension, Range
 from momkd.storage import canonical_json, digest_bytes, write_json
 from momkd.types import Cohort
 from momkd.workflows.audit import AuditedCohort
@@ -33,6 +34,7 @@ from momkd.workflows.frozen_protocol import (
 )
 from momkd.workflows.protocol import Protocol
 from momkd.workflows.run_folder import differing_keys, read_run
+from momkd.workflows.searching import space_of
 from momkd.workflows.settings import ModelChoice, Settings, parse_models
 
 _FORMAT_VERSION = 1
@@ -90,12 +92,13 @@ def describe_study(
             ],
         },
         "folds": {"how": protocol.proof.protocol, "seeds": seed_digests(protocol.folds)},
-        "models": [_describe_model(choice) for choice in choices],
+        "models": [_describe_model(choice, settings) for choice in choices],
         "decided_on_validation": {
             "epoch": f"best smoothed {settings.fit.select} (smoothing {settings.fit.smoothing}), "
             f"patience {settings.fit.patience} of at most {settings.fit.epochs} epochs",
             "calibration": "temperature and offset",
             "threshold": THRESHOLD_RULE,
+            "options": _how_options_are_chosen(settings.search.trials),
         },
         "primary_endpoint": _ENDPOINT,
         "comparison": {
@@ -166,14 +169,32 @@ def settle_protocol(
     return frozen
 
 
-def _describe_model(choice: ModelChoice) -> dict[str, Any]:
+def _describe_model(choice: ModelChoice, settings: Settings) -> dict[str, Any]:
+    searched = {}
+    if settings.search.trials and not choice.is_tabular:
+        space = space_of(choice, settings.search)
+        searched = {"search_space": {k: _as_plain(v) for k, v in space.items()}}
     return {
+        **searched,
         "label": choice.label,
         "name": choice.name,
         "preset": choice.preset,
         "control": choice.control,
         "options": choice.resolved(),
     }
+
+
+def _how_options_are_chosen(n_trials: int) -> str:
+    if not n_trials:
+        return "as they stand"
+    return (
+        f"best of {n_trials} trials, equally many for every model; the first is of the options as "
+        "they stand, and one that fails is the worst"
+    )
+
+
+def _as_plain(dimension: Dimension) -> Any:
+    return dimension.model_dump(mode="json") if isinstance(dimension, Range) else list(dimension)
 
 
 def _require_same(

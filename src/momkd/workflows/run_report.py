@@ -27,6 +27,7 @@ from momkd.workflows.report_scores import (
     scores_section,
     sites_section,
 )
+from momkd.workflows.report_search import search_section
 from momkd.workflows.report_training import (
     Trainings,
     memory_section,
@@ -210,6 +211,7 @@ def _trained_sections(of: PageSources) -> list[Section]:
     if of.trainings is None:
         return []
     return _given(
+        search_section(of.manifest, of.metrics),
         training_section(of.trainings, of.manifest["models"]),
         memory_section(of.trainings, of.manifest["class_names"]),
     )
