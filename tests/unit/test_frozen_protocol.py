@@ -131,6 +131,9 @@ def test_a_changed_protocol_is_refused_by_every_command(cohort: Path, run: Path)
     path.write_text(was[:40])
     with pytest.raises(IntegrityError, match=r"K16.*cannot be read"):
         report(run)
+    path.write_text("{}")
+    with pytest.raises(IntegrityError, match=r"K16.*is no protocol of a run"):
+        report(run)
     path.write_text(was)
     assert report(run).path.exists()
 
@@ -185,6 +188,14 @@ def test_predictions_without_a_model_of_the_protocol_are_refused(run: Path) -> N
     for command in (evaluate, compare):
         with pytest.raises(IntegrityError, match=r"K17.*lacks mean_logistic.*no model is taken"):
             command(run)
+
+
+def test_a_table_from_elsewhere_is_not_under_the_protocol(run: Path) -> None:
+    target = evaluate(run, predictions=shutil.copy(run / "predictions.csv", run.parent / "t.csv"))
+    assert load(target / "metrics.json")["protocol"] is None
+    page = (target / "report.html").read_text()
+    assert load(run / "run.json")["protocol"]["sha256"] not in page
+    assert NOT_FROZEN not in page
 
 
 def test_models_and_seeds_come_in_as_amendments(cohort: Path, run: Path) -> None:

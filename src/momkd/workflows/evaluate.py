@@ -74,6 +74,7 @@ def evaluate(
         return evaluate_external(folder, open_external(external), Path(external).stem)
     if predictions is not None:
         table = read_prediction_table(Path(predictions))
+        manifest.pop("protocol", None)  # of the run, not of this table
         target = folder / f"evaluation-{Path(predictions).stem}"
     else:
         table, target = require_tests(folder, read_predictions(folder)), folder

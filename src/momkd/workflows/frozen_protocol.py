@@ -24,6 +24,7 @@ from momkd.workflows.settings import without_folders
 
 PROTOCOL, AMENDMENTS = "protocol.json", "amendments.json"
 NOT_FROZEN = "no protocol was frozen before the first test evaluation of this run"
+_BLOCKS = {"cohort", "folds", "models", "comparison", "primary_endpoint", "configuration"}
 _REMEDY = "put the file back as it was, or run again into another -o"
 
 
@@ -140,6 +141,8 @@ def open_protocol(
             return None
         raise IntegrityError.of("K16", str(path), "is gone since it was frozen", _REMEDY)
     content, sha256 = _read(path)
+    if not isinstance(content, dict) or not content.keys() >= _BLOCKS:
+        raise IntegrityError.of("K16", str(path), "is no protocol of a run", _REMEDY)
     if recorded is None and not unrecorded:
         what = "its digest was never recorded in run.json"
         raise IntegrityError.of("K16", str(path), what, "momkd crossval with the same -o goes on")

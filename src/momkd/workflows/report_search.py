@@ -18,8 +18,8 @@ def search_section(
         "Before each training of a fold, options were tried on its training side and scored on its "
         f"validation side ({of.get('score', 'validation score')}; {of.get('sampler', 'TPE')}). "
         "Test cases had no part in it. Trial 1 is of the options as they stand; all models had "
-        "equally many trials. Scores are those that options were chosen by: they rise with the budget even "
-        "where nothing is gained, and are no estimate of accuracy."
+        "equally many trials. Scores are those that options were chosen by: they rise with the "
+        "budget even where nothing is gained, and are no estimate of accuracy."
     )
     curve = Table(
         caption="Best validation score after so many trials, mean over trainings",

@@ -46,8 +46,8 @@ def claim_config(folder: Path, settings: Settings) -> None:
     path = folder / "config.yaml"
     if path.exists():
         old = yaml.safe_load(path.read_text(encoding="utf-8"))
-        # a folder written before there was a search
-        old.setdefault("search", SearchOptions().model_dump(mode="json"))
+        if isinstance(old, dict):  # it may have been written before there was a search
+            old.setdefault("search", SearchOptions().model_dump(mode="json"))
         new = settings.model_dump(mode="json")
         keys = [k for k in differing_keys(old, new) if not k.startswith("model")]
         if keys:

@@ -144,7 +144,7 @@ def write_page(path: Path, of: PageSources) -> None:
         title=f"{manifest['task']} from histology",
         alarms=[*of.alarms, *unfinished],
         sections=[
-            Section(title="What was asked", parts=[Facts(pairs=_asked(manifest, of.protocol))]),
+            Section(title="What was asked", parts=[Facts(pairs=_asked(of))]),
             *_scored_sections(of, cohort),
             *[
                 Section(title=t, parts=[Table(caption=t, rows=r)])
@@ -230,7 +230,8 @@ def _glossary() -> Section:
     return Section(title="Glossary", parts=[Table(caption=caption, rows=rows)])
 
 
-def _asked(manifest: Mapping[str, Any], frozen: FrozenProtocol | None) -> list[tuple[str, str]]:
+def _asked(of: PageSources) -> list[tuple[str, str]]:
+    manifest = of.manifest
     negative, positive = manifest["class_names"]
     proof = manifest.get("proof") or {}
     return [
@@ -238,7 +239,7 @@ def _asked(manifest: Mapping[str, Any], frozen: FrozenProtocol | None) -> list[t
         ("input at prediction", "tile embeddings of slides; no RNA"),
         ("models", ", ".join(manifest["models"])),
         ("protocol", proof.get("protocol", "none")),
-        *_frozen(manifest, frozen),
+        *_frozen(of),
         ("date", manifest["started"]),
         *([("to repeat it", _command(manifest))] if manifest.get("jobs") else []),
         *[("data", note) for note in manifest["notes"]],
@@ -247,12 +248,12 @@ def _asked(manifest: Mapping[str, Any], frozen: FrozenProtocol | None) -> list[t
     ]
 
 
-def _frozen(manifest: Mapping[str, Any], frozen: FrozenProtocol | None) -> list[tuple[str, str]]:
-    if frozen is not None:
-        return frozen.facts()
-    if manifest.get("protocol") is None and manifest.get("jobs"):
-        return [("protocol file", NOT_FROZEN)]
-    return []
+def _frozen(of: PageSources) -> list[tuple[str, str]]:
+    """Tell of the protocol of a run; nothing of a page that is of no cross-validation."""
+    if of.protocol is not None:
+        return of.protocol.facts()
+    is_run = of.trainings is not None and of.trainings.n_jobs > 0
+    return [("protocol file", NOT_FROZEN)] if is_run else []
 
 
 def _command(manifest: Mapping[str, Any]) -> str:
