@@ -251,6 +251,20 @@ def stop_after(n: int) -> Callable[[], bool]:
     return lambda: next(asked) >= n
 
 
+class KilledError(Exception):
+    """Ends a training where it stands: nothing more is saved."""
+
+
+def kill_after(n: int) -> Callable[[object], None]:
+    told = iter(range(10**6))
+
+    def tell(progress: object) -> None:
+        if next(told) >= n:
+            raise KilledError
+
+    return tell
+
+
 def test_a_stopped_search_ends_as_one_that_was_not(
     cohort: Path, audited: tuple[Cohort, Fold], tmp_path: Path
 ) -> None:
@@ -258,7 +272,7 @@ def test_a_stopped_search_ends_as_one_that_was_not(
     settings = settings_of(cohort)
     jobs = {
         name: FoldJob(choice=settings.model, seed=0, fold=fold, folder=tmp_path / name)
-        for name in ("whole", "stopped")
+        for name in ("whole", "stopped", "killed")
     }
     run_fold(jobs["whole"], known, settings)
     rows = rows_of(tmp_path / "whole")
@@ -274,12 +288,15 @@ def test_a_stopped_search_ends_as_one_that_was_not(
         else:
             break
     assert stops >= 2
-    assert rows_of(tmp_path / "stopped") == rows
+    for n in (1, 3):  # in the first trial, and in the one after it
+        with pytest.raises(KilledError):
+            run_fold(jobs["killed"], known, settings, on_progress=kill_after(n))
+    run_fold(jobs["killed"], known, settings)
+    assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "killed") == rows
     for name in ("predictor/model.safetensors", "predictor/config.json", "predictions.csv"):
-        same = (tmp_path / "stopped" / name).read_bytes() == (
-            tmp_path / "whole" / name
-        ).read_bytes()
-        assert same, name
+        wanted = (tmp_path / "whole" / name).read_bytes()
+        for other in ("stopped", "killed"):
+            assert (tmp_path / other / name).read_bytes() == wanted, (other, name)
     # what was chosen is what was trained with, and what the score was of
     best = max(rows, key=lambda row: (float(row["score"]), -int(row["trial"])))
     card = json.loads((tmp_path / "whole" / "predictor" / "config.json").read_text())
