@@ -188,8 +188,8 @@ def _how_options_are_chosen(n_trials: int) -> str:
     if not n_trials:
         return "as they stand"
     return (
-        f"best of {n_trials} trials, equally many for every model; the first is of the options as "
-        "they stand, and one that fails is the worst"
+        f"best of {n_trials} trials, equally many for every model of slides; the first is of the "
+        "options as they stand, and one that fails is the worst"
     )
 
 
