@@ -26,6 +26,7 @@ from momkd.workflows.freezing import (
     open_own_protocol,
     settle_protocol,
 )
+from momkd.workflows.frozen_protocol import FrozenProtocol
 from momkd.workflows.job_board import job_board
 from momkd.workflows.protocol import Protocol, keep_folds, make_protocol
 from momkd.workflows.run_folder import (
@@ -111,6 +112,7 @@ def crossval(
     settings = load_settings([Path(f) for f in files], overrides)
     choices = parse_models(model, settings, controls=controls)
     require_searchable(choices, settings)
+    named = choose_method(choices, settings, method)
     folder = Path(output)
     with lock_folder(folder):
         claim_config(folder, settings)
@@ -121,33 +123,15 @@ def crossval(
         for choice in choices:
             require_doable(choice, cohort)
         protocol = make_protocol(cohort, settings.folds, seeds)
-        named = choose_method(choices, settings, method)
         study = describe_study(folder, audited, protocol, settings, choices, method=named)
         frozen = settle_protocol(folder, before, study, method=method)
         keep_folds(folder / "folds.csv", protocol, cohort, settings.folds)
         show_proof(protocol.proof)
-        jobs = [
-            FoldJob(
-                choice=choice,
-                seed=fold.seed,
-                fold=fold,
-                folder=folder / choice.label / f"seed-{fold.seed}" / f"fold-{fold.index}",
-                protocol=None if frozen is None else frozen.sha256,
-            )
-            for choice in choices
-            for fold in protocol.folds
-        ]
-        models = _with_earlier(folder, "models", [c.label for c in choices])
+        jobs = _plan_jobs(folder, choices, protocol, frozen)
         manifest = {
-            "models": models,
-            "not_served": [name for name in models if name in TABULAR],
-            "model_notes": [TABULAR[name].note for name in models if name in TABULAR],
-            "jobs": _with_earlier(
-                folder, "jobs", [str(j.folder.relative_to(folder)) for j in jobs]
-            ),
+            **_describe_plan(folder, choices, jobs, frozen),
             **describe_cohort(audited, protocol, settings),
             "kernels": tell_kernels(choices, settings),
-            **({} if frozen is None else {"protocol": frozen.record()}),
         }
         write_manifest_of_run(folder, manifest)
         if freeze:
@@ -160,6 +144,44 @@ def crossval(
         evaluate(folder)
     require_few_skipped(audited.audit.n_skipped, audited.audit.n_listed, max_skip)
     return folder
+
+
+def _plan_jobs(
+    folder: Path,
+    choices: Sequence[ModelChoice],
+    protocol: Protocol,
+    frozen: FrozenProtocol | None,
+) -> list[FoldJob]:
+    """Give a training for every model and fold, each with a folder of its own."""
+    return [
+        FoldJob(
+            choice=choice,
+            seed=fold.seed,
+            fold=fold,
+            folder=folder / choice.label / f"seed-{fold.seed}" / f"fold-{fold.index}",
+            protocol=None if frozen is None else frozen.sha256,
+        )
+        for choice in choices
+        for fold in protocol.folds
+    ]
+
+
+def _describe_plan(
+    folder: Path,
+    choices: Sequence[ModelChoice],
+    jobs: Sequence[FoldJob],
+    frozen: FrozenProtocol | None,
+) -> dict[str, Any]:
+    """Give what ``run.json`` says of models, trainings (earlier calls' too) and the protocol."""
+    models = _with_earlier(folder, "models", [c.label for c in choices])
+    places = [str(j.folder.relative_to(folder)) for j in jobs]
+    return {
+        "models": models,
+        "not_served": [name for name in models if name in TABULAR],
+        "model_notes": [TABULAR[name].note for name in models if name in TABULAR],
+        "jobs": _with_earlier(folder, "jobs", places),
+        **({} if frozen is None else {"protocol": frozen.record()}),
+    }
 
 
 def run_open_jobs(
