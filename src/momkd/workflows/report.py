@@ -16,6 +16,7 @@ from momkd.errors import ConfigError, DataError, Problem, Problems
 from momkd.workflows.checklists import require_folder, write_checklists
 from momkd.workflows.comparison_page import read_comparison
 from momkd.workflows.evaluate import read_metrics, score_run
+from momkd.workflows.frozen_protocol import open_protocol
 from momkd.workflows.report_pictures import find_pictures
 from momkd.workflows.report_sources import PageSources
 from momkd.workflows.report_training import Trainings, read_trainings
@@ -75,6 +76,8 @@ def report(
     ConfigError
         G07 an output that is no page, a number of cases out of range, or checklists that are to
         be written to a file.
+    IntegrityError
+        K16, K17 the run is no longer what its protocol laid down.
     """
     folder = Path(run)
     path = _page(folder, output)
@@ -85,6 +88,7 @@ def report(
         require_folder(Path(checklists))
     manifest = read_run(folder)
     _require_whole(folder, manifest)
+    frozen = open_protocol(folder, manifest)
     trainings = read_trainings(folder, manifest.get("jobs", ()))
     table = _tested(folder, manifest, trainings)
     alarms = [] if trainings.n_jobs else [_NO_TESTS]
@@ -99,6 +103,7 @@ def report(
         comparison=read_comparison(folder) if (folder / "predictions.csv").exists() else None,
         pictures=find_pictures(folder),
         alarms=tuple(alarms),
+        protocol=frozen,
         n_cases=n_cases,
     )
     write_page(path, sources)

@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 
 from momkd.reporting.page import Picture
+from momkd.workflows.frozen_protocol import FrozenProtocol
 from momkd.workflows.report_flow import SideCount, count_sides, read_cohort
 from momkd.workflows.report_training import Trainings
 
@@ -30,6 +31,8 @@ class PageSources:
         What the trainings left; none of an external cohort.
     comparison
         Content of ``comparison.json``, where there is one.
+    protocol
+        What was frozen of the run, where something was.
     extra_tables, pictures
         Shown beside the rest.
     n_cases
@@ -48,6 +51,7 @@ class PageSources:
     extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     pictures: Sequence[Picture] = ()
     alarms: Sequence[str] = ()
+    protocol: FrozenProtocol | None = None
     n_cases: int = 0
 
     def count_panels(self) -> int:

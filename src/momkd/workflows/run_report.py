@@ -12,6 +12,7 @@ from momkd.reporting.glossary import GLOSSARY
 from momkd.reporting.page import Facts, Listing, Picture, Report, Section, Table, Words
 from momkd.reporting.report import write_report
 from momkd.workflows.checklists import guidelines_section
+from momkd.workflows.frozen_protocol import NOT_FROZEN, open_protocol
 from momkd.workflows.report_curves import curves_section
 from momkd.workflows.report_limits import tell_limits
 from momkd.workflows.report_patients import folds_section, patients_section, sites_table
@@ -21,6 +22,7 @@ from momkd.workflows.report_scores import (
     scores_section,
     sites_section,
 )
+from momkd.workflows.report_search import search_section
 from momkd.workflows.report_sources import PageSources
 from momkd.workflows.report_training import (
     Trainings,
@@ -28,7 +30,7 @@ from momkd.workflows.report_training import (
     read_trainings,
     training_section,
 )
-from momkd.workflows.settings import PATH_KEYS
+from momkd.workflows.settings import without_folders
 
 
 def write_run_report(
@@ -78,6 +80,7 @@ def write_run_report(
         comparison=comparison,
         extra_tables=extra_tables or {},
         pictures=pictures,
+        protocol=None if run is None else open_protocol(run, manifest),
     )
     write_page(target / "report.html", sources)
     return target / "report.html"
@@ -92,7 +95,7 @@ def write_page(path: Path, of: PageSources) -> None:
         title=f"{manifest['task']} from histology",
         alarms=[*of.alarms, *unfinished],
         sections=[
-            Section(title="What was asked", parts=[Facts(pairs=_asked(manifest))]),
+            Section(title="What was asked", parts=[Facts(pairs=_asked(of))]),
             *_scored_sections(of, cohort),
             *[
                 Section(title=t, parts=[Table(caption=t, rows=r)])
@@ -115,7 +118,7 @@ def write_page(path: Path, of: PageSources) -> None:
                 title="Configuration and digests",
                 parts=[
                     Facts(pairs=_provenance(manifest)),
-                    Listing(name="config.yaml", text=_without_folders(content)),
+                    Listing(name="config.yaml", text=_as_yaml(without_folders(content))),
                 ],
             ),
         ],
@@ -163,6 +166,7 @@ def _trained_sections(of: PageSources) -> list[Section]:
     if of.trainings is None:
         return []
     return _given(
+        search_section(of.manifest, of.metrics),
         training_section(of.trainings, of.manifest["models"]),
         memory_section(of.trainings, of.manifest["class_names"]),
     )
@@ -181,7 +185,8 @@ def _glossary() -> Section:
     return Section(title="Glossary", parts=[Table(caption=caption, rows=rows)])
 
 
-def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _asked(of: PageSources) -> list[tuple[str, str]]:
+    manifest = of.manifest
     negative, positive = manifest["class_names"]
     proof = manifest.get("proof") or {}
     return [
@@ -189,12 +194,21 @@ def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("input at prediction", "tile embeddings of slides; no RNA"),
         ("models", ", ".join(manifest["models"])),
         ("protocol", proof.get("protocol", "none")),
+        *_frozen(of),
         ("date", manifest["started"]),
         *([("to repeat it", _command(manifest))] if manifest.get("jobs") else []),
         *[("data", note) for note in manifest["notes"]],
         *[("label", note) for note in manifest.get("target_notes", ())],
         *[("training", note) for note in manifest.get("training_notes", ())],
     ]
+
+
+def _frozen(of: PageSources) -> list[tuple[str, str]]:
+    """Tell of the protocol of a run; nothing of a page that is of no cross-validation."""
+    if of.protocol is not None:
+        return of.protocol.facts()
+    is_run = of.trainings is not None and of.trainings.n_jobs > 0
+    return [("protocol file", NOT_FROZEN)] if is_run else []
 
 
 def _command(manifest: Mapping[str, Any]) -> str:
@@ -205,19 +219,8 @@ def _command(manifest: Mapping[str, Any]) -> str:
     return f"momkd crossval -c RUN/config.yaml --model {names}{repeats} -o ANOTHER"
 
 
-def _without_folders(content: dict[str, Any]) -> str:
-    """Show the configuration with file names instead of this machine's paths."""
-    for block, keys in PATH_KEYS.items():
-        for key in keys:
-            if key in content.get(block, {}):
-                content[block][key] = _file_names(content[block][key])
+def _as_yaml(content: dict[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-
-def _file_names(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_file_names(v) for v in value]
-    return Path(value).name if isinstance(value, str) else value
 
 
 def _provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -227,6 +230,7 @@ def _provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("cohort digest", manifest["cohort"]),
         ("settings digest", manifest["settings"]),
         ("folds digest", (manifest.get("proof") or {}).get("digest")),
+        ("protocol digest", (manifest.get("protocol") or {}).get("sha256")),
         ("embeddings", manifest.get("embeddings")),
         ("software", machine),
     ]
