@@ -10,9 +10,20 @@ from tests.page_reader import faults_of
 
 def test_the_page_of_a_run(finished_run: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    answer = momkd("report", finished_run, "-o", page, "--cases", 2)
+    lists = tmp_path / "lists"
+    answer = momkd("report", finished_run, "-o", page, "--cases", 2, "--checklists", lists)
     assert answer.code == 0, answer.err
-    assert answer.out == f"report: {page}\n"
+    report, checklists = answer.out.splitlines()
+    assert report == f"report: {page}"
+    assert checklists.startswith(f"checklists: {lists}: tripod-ai.md, tripod-ai.csv, claim.md")
+    for name, needle in (
+        ("tripod-ai.md", "| 23a |"),
+        ("claim.md", "embeddings of width 24"),
+        ("leakage.md", "3 gene panels recorded"),
+        ("flow.svg", "of each of 3 folds"),
+    ):
+        assert needle in (lists / name).read_text(), name
+    assert (lists / "flow.png").read_bytes().startswith(b"\x89PNG")
     html = page.read_text()
     assert faults_of(html) == []
     for needle in ("Paired comparison", "The flow adds up", "Memory of momkd", "Glossary"):

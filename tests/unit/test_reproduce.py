@@ -66,8 +66,17 @@ class Trainer:
         self.n_cases = 90
 
     def __call__(
-        self, files: Sequence[Path], folder: Path, *, seeds: int, workers, set_, max_skip: float
+        self,
+        files: Sequence[Path],
+        folder: Path,
+        *,
+        seeds: int,
+        workers,
+        set_,
+        max_skip: float,
+        method: str,
     ) -> Path:
+        assert method == "momkd"
         settings = load_settings(files, set_)
         (choice,) = parse_models(None, settings)
         self.asked.append(folder.name)

@@ -34,6 +34,17 @@ from tests.unit.rna_files import (
     write_strings,
 )
 
+
+@pytest.fixture(autouse=True)
+def _read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in this process: tests/unit/test_child_processes.py is about the child."""
+
+    def run_here(work: Callable[..., object], *args: object, timeout_s: float) -> object:
+        return work(*args)
+
+    monkeypatch.setattr("momkd.data.rna.annotated.run_in_child", run_here)
+
+
 Made = tuple[Path, RnaOptions]
 
 

@@ -79,12 +79,17 @@ def report(
     cases: Annotated[
         int, typer.Option(help="List so many of the worst predicted cases, by their ids.")
     ] = 0,
+    checklists: Annotated[
+        Path | None,
+        typer.Option(help="Folder for TRIPOD+AI, CLAIM, the leakage sheet and the flow chart."),
+    ] = None,
 ) -> None:
     """One self-contained page of a run: figures with intervals, curves, proof, limits."""
     from momkd.workflows.report import report as run
     from momkd.workflows.report import tell_report
 
-    typer.echo("\n".join(tell_report(run(run_folder, output=output, n_cases=cases))))
+    written = run(run_folder, output=output, n_cases=cases, checklists=checklists)
+    typer.echo("\n".join(tell_report(written)))
 
 
 class Depth(Enum):

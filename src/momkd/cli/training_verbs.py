@@ -33,10 +33,19 @@ def crossval(
     controls: Annotated[
         bool, typer.Option("--controls", help="Run the controls of distillation beside each model.")
     ] = False,
+    method: Annotated[
+        str | None, typer.Option(help="The model to be tested, named beforehand: momkd compare.")
+    ] = None,
+    search: Annotated[
+        int | None, typer.Option(help="Trials on the inner split of each fold: search.trials.")
+    ] = None,
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="Freeze the protocol and stop; train later.")
+    ] = False,
 ) -> None:
     """Cross-validate; an interrupted run goes on with the same command."""
     from momkd.workflows.crossval import crossval as run
-    from momkd.workflows.tables import show_metrics
+    from momkd.workflows.tables import show_metrics, show_protocol
 
     folder = with_problems(
         output,
@@ -52,8 +61,14 @@ def crossval(
             site_preserved=site_preserved,
             paired_only=paired_only,
             controls=controls,
+            method=method,
+            freeze=freeze,
+            search=search,
         ),
     )
+    if freeze:
+        show_protocol(folder)
+        return
     show_metrics(folder)
 
 

@@ -84,14 +84,19 @@ def prove_folds(
         *([] if sites is None else [sites.sentence()]),
         *notes,
     ]
-    content = [[f.seed, f.index, *(sorted(getattr(f, side)) for side in SIDES)] for f in folds]
     return Proof(
         protocol=_name(folds, options),
         rows=tuple(describe_folds(folds, cohort)),
         statements=tuple(statements),
         sites=sites,
-        digest=digest_bytes(canonical_json(content).encode()),
+        digest=folds_digest(folds),
     )
+
+
+def folds_digest(folds: Iterable[Fold]) -> str:
+    """SHA-256 of who stands where in these folds, in their order."""
+    content = [[f.seed, f.index, *(sorted(getattr(f, side)) for side in SIDES)] for f in folds]
+    return digest_bytes(canonical_json(content).encode())
 
 
 def describe_folds(folds: Iterable[Fold], cohort: Cohort) -> list[dict[str, Any]]:

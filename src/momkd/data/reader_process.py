@@ -6,11 +6,12 @@ for many files. A crash or a hang costs one file and one restart.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from momkd.child_processes import own_context
 from momkd.data.layouts.material import Geometry, RawFeatures, ReadRules
 from momkd.data.layouts.table import read_raw
 from momkd.errors import IntegrityError, MomkdError, Problem
@@ -114,7 +115,7 @@ class _Reader:
             self._process.join()
 
     def _start(self) -> Connection:
-        context = get_context("spawn")
+        context = own_context()
         self._pipe, child = context.Pipe()
         self._process = context.Process(target=_serve, args=(child, self._rules), daemon=True)
         self._process.start()

@@ -19,8 +19,14 @@ class Claims:
     may_not: tuple[str, ...]
 
 
-def state_claims(comparison: Comparison) -> Claims:
-    """Say what may be claimed and what may not."""
+def state_claims(comparison: Comparison, *, named_beforehand: bool = False) -> Claims:
+    """Say what may be claimed and what may not.
+
+    Parameters
+    ----------
+    named_beforehand
+        Whether it is on record that the method was named before any test result was seen.
+    """
     may: list[str] = []
     may_not: list[str] = []
     for pair in comparison.pairs:
@@ -28,7 +34,7 @@ def state_claims(comparison: Comparison) -> Claims:
         (may if allowed else may_not).append(sentence)
     if not may:
         may.append(f"No difference of {comparison.method} from another model, and no equality.")
-    return Claims(may=tuple(may), may_not=(*may_not, *_of_all(comparison)))
+    return Claims(may=tuple(may), may_not=(*may_not, *_of_all(comparison, named_beforehand)))
 
 
 def _of_pair(of: Comparison, pair: Pair) -> tuple[bool, str]:
@@ -67,12 +73,14 @@ def _how_much(of: Comparison, pair: Pair) -> str:
     return f"; that it matters (more than {of.rope}) has probability {beyond:.2f} only"
 
 
-def _of_all(of: Comparison) -> list[str]:
-    said = [
-        f"That {of.method} was the method to be tested, unless it was named before any test result "
-        "was seen: a winner picked afterwards needs new cases.",
-        "Anything of other hospitals, scanners or encoders: these are the cases of one cohort.",
-    ]
+def _of_all(of: Comparison, named_beforehand: bool) -> list[str]:
+    said = ["Anything of other hospitals, scanners or encoders: these are the cases of one cohort."]
+    if not named_beforehand:
+        said.insert(
+            0,
+            f"That {of.method} was the method to be tested, unless it was named before any test "
+            "result was seen: a winner picked afterwards needs new cases.",
+        )
     if len(of.pairs) > 1:
         rest = f"An order of the models: each was tested against {of.method} only"
         said.insert(0, f"{rest}, {len(of.pairs)} comparisons in all.")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
+from momkd.child_processes import own_context
 from momkd.errors import DataError, MomkdError, Problem
 from momkd.slides.crops import CropRequest, Crops, cut_crops
 from momkd.slides.opening import import_backends, open_slide
@@ -154,7 +155,7 @@ class _Child:
         if self._process is not None and not self._process.is_alive():
             self.stop()
         if self._pipe is None:
-            context = get_context("spawn")
+            context = own_context()
             self._pipe, theirs = context.Pipe()
             process = context.Process(target=self._serve, args=(theirs,), daemon=True)
             process.start()

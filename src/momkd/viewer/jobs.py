@@ -11,12 +11,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 
+from momkd.child_processes import own_context
 from momkd.errors import MachineError, MomkdError, Problem
 from momkd.viewer.absence import NotServedError
 
@@ -184,7 +185,7 @@ class JobQueue:
         return next((j for j in self._jobs.values() if j.state == "waiting"), None)
 
     def _do(self, job: Job) -> None:
-        context = get_context("spawn")
+        context = own_context()
         ours, theirs = context.Pipe(duplex=False)
         # no daemon: its own readers of slides are processes too
         process = context.Process(target=run_work, args=(job.work, theirs), daemon=False)

@@ -5,12 +5,13 @@ import threading
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from momkd.child_processes import own_context
 from momkd.errors import DataError, MachineError, MomkdError, Problem
 from momkd.slides.opening import import_backends, open_slide
 from momkd.slides.reader import Slide, SlideRules
@@ -132,7 +133,7 @@ class _Lane:
         if self._process is not None and not self._process.is_alive():
             self.stop()
         if self._pipe is None:
-            context = get_context("spawn")
+            context = own_context()
             self._pipe, theirs = context.Pipe()
             self._process = context.Process(target=serve_tiles, args=(theirs,), daemon=True)
             self._process.start()

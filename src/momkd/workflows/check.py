@@ -9,6 +9,7 @@ from momkd.data.fold_proof import Proof
 from momkd.workflows.audit import audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files
 from momkd.workflows.protocol import make_protocol
+from momkd.workflows.searching import require_searchable
 from momkd.workflows.settings import load_settings, parse_models
 from momkd.workflows.tabular_job import require_doable
 
@@ -57,6 +58,7 @@ def check(
     overrides += ["data.paired_only=true"] if paired_only else []
     settings = load_settings(files, overrides)
     choices = parse_models(None, settings)
+    require_searchable(choices, settings)
     manifest = files[0].with_suffix(".features.csv")
     with count_files("examining feature files") as counter:
         audited = audit_cohort(

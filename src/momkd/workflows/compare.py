@@ -17,8 +17,10 @@ from momkd.workflows.comparison_page import (
     describe_comparison,
     write_comparison,
 )
-from momkd.workflows.evaluate import refresh_report, require_tests
+from momkd.workflows.evaluate import refresh_report, require_all_models, require_tests
+from momkd.workflows.frozen_protocol import FrozenProtocol
 from momkd.workflows.prediction_tables import read_prediction_table
+from momkd.workflows.prenamed import tell_of_protocols
 from momkd.workflows.run_folder import read_predictions, read_run, read_side_ratio
 from momkd.workflows.scored_cases import average_slides, fold_scores
 
@@ -62,9 +64,9 @@ def compare(
         Run folders; with ``predictions``, tables of predictions from elsewhere (see
         :func:`~momkd.workflows.prediction_tables.read_prediction_table`).
     method
-        The model to be tested, named before results were seen; default ``momkd``, or the first.
-        With several runs a model is called ``RUN/MODEL``; ``MODEL`` alone will do where it is
-        unique.
+        The model to be tested, named before results were seen; default the one that the protocol
+        of the run names, else ``momkd``, or the first. With several runs a model is called
+        ``RUN/MODEL``; ``MODEL`` alone will do where it is unique.
     metric
         ``auroc`` or another of :data:`~momkd.evaluation.comparison.COMPARABLE`.
     models
@@ -85,17 +87,23 @@ def compare(
     ConfigError
         M03 a model that is not there, or a name that fits two; M05 an unknown metric, or one that
         scores outside 0 to 1 do not have.
+    IntegrityError
+        K16, K17 a run is no longer what its protocol laid down.
     """
     _require_metric(metric)
     if not 0 < rope < 1:
         raise ConfigError.of("M05", "--rope", f"got {rope}, wanted a number between 0 and 1")
     given = [Path(p) for p in paths]
-    scored = _read_tables(given, metric) if predictions else _read_runs(given)
+    frozen: list[FrozenProtocol | None] = []
+    if predictions:
+        scored = _read_tables(given, metric)
+    else:
+        scored, frozen = _read_runs(given)
     chosen = _choose(scored, models)
     if len(chosen) < 2:
         what = f"got {len(chosen)} model ({', '.join(chosen) or 'none'}), wanted two or more"
         raise DataError.of("M04", ", ".join(map(str, given)), what, "give another run or table")
-    named = _named(chosen, method)
+    named = _named(chosen, method, [of.method for of in frozen if of is not None])
     _require_same_cases(chosen, named)
     unlike = _other_folds(chosen, named)
     if predictions:
@@ -105,8 +113,10 @@ def compare(
         ratio = max(read_side_ratio(p) for p in given)
         notes = [f"cases tested over cases trained on: {ratio:.2f}"]
     found = compare_models(chosen, method=named, metric=metric, test_over_train=ratio, rope=rope)
-    claims = state_claims(found)
-    if method is None:
+    said = tell_of_protocols(frozen, given if frozen else (), found)
+    claims = state_claims(found, named_beforehand=said.named_beforehand)
+    notes += said.notes
+    if method is None and not said.named_beforehand:
         notes.append(f"--method was not given: {named} was taken")
     if show_naive:
         notes.append(NAIVE_WARNING)
@@ -132,17 +142,19 @@ def _require_metric(metric: str) -> None:
         raise ConfigError.of("M05", "--metric", what)
 
 
-def _read_runs(folders: Sequence[Path]) -> Scored:
-    """Read runs; with several, every model gets a name of its own."""
+def _read_runs(folders: Sequence[Path]) -> tuple[Scored, list[FrozenProtocol | None]]:
+    """Read runs and their protocols; with several, every model gets a name of its own."""
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
     scored: Scored = {}
+    frozen = []
     for name, folder in zip(names, folders, strict=True):
-        read_run(folder)
+        manifest = read_run(folder)
         table = require_tests(folder, read_predictions(folder))
+        frozen.append(require_all_models(folder, manifest, table))
         scored |= _by_model(table, f"{name}/" if len(folders) > 1 else "")
-    return scored
+    return scored, frozen
 
 
 def _read_tables(paths: Sequence[Path], metric: str) -> Scored:
@@ -170,9 +182,14 @@ def _choose(scored: Scored, models: str | None) -> Scored:
     return {label: scored[label] for label in (_find(scored, w, "--model") for w in wanted)}
 
 
-def _named(scored: Scored, method: str | None) -> str:
+def _named(scored: Scored, method: str | None, beforehand: Sequence[str]) -> str:
+    """Give the method asked for, else the one that the protocols name, else ours or the first."""
     if method is not None:
         return _find(scored, method, "--method")
+    for name in beforehand:
+        fits = [label for label in scored if label.split("/")[-1] == name]
+        if len(fits) == 1:
+            return fits[0]
     ours = [label for label in scored if label.split("/")[-1] == "momkd"]
     return ours[0] if ours else next(iter(scored))
 

@@ -10,7 +10,7 @@ from momkd.data.cohort import cohort_digest
 from momkd.data.fold_proof import Proof
 from momkd.data.graph import compiled_search
 from momkd.data.label_notes import target_notes
-from momkd.errors import ConfigError
+from momkd.errors import ConfigError, DataError
 from momkd.fitting.kernels import kernels_of_fit
 from momkd.models.table import MODELS
 from momkd.models.tabular import TABULAR
@@ -20,6 +20,13 @@ from momkd.workflows.audit import AuditedCohort, audit_cohort, require_few_skipp
 from momkd.workflows.console import count_files, say
 from momkd.workflows.evaluate import evaluate
 from momkd.workflows.fold_job import FoldJob
+from momkd.workflows.freezing import (
+    choose_method,
+    describe_study,
+    open_own_protocol,
+    settle_protocol,
+)
+from momkd.workflows.frozen_protocol import FrozenProtocol
 from momkd.workflows.job_board import job_board
 from momkd.workflows.protocol import Protocol, keep_folds, make_protocol
 from momkd.workflows.run_folder import (
@@ -28,6 +35,7 @@ from momkd.workflows.run_folder import (
     read_run,
     write_manifest_of_run,
 )
+from momkd.workflows.searching import describe_search, require_searchable
 from momkd.workflows.settings import ModelChoice, Settings, load_settings, parse_models
 from momkd.workflows.sides import embeddings_used
 from momkd.workflows.tables import make_table
@@ -49,6 +57,9 @@ def crossval(
     site_preserved: bool = False,
     paired_only: bool = False,
     controls: bool = False,
+    method: str | None = None,
+    freeze: bool = False,
+    search: int | None = None,
 ) -> Path:
     """Cross-validate one or more models on one cohort.
 
@@ -75,6 +86,13 @@ def crossval(
         Set ``folds.site_preserved`` and ``data.paired_only``.
     controls
         Run the controls of every model that learns from RNA beside it.
+    method
+        The model that ``momkd compare`` will test against the others, named before anything is
+        tested; default ``momkd``, or the first.
+    freeze
+        Stop once the protocol is frozen; the same call without it trains.
+    search
+        Sets ``search.trials``: trials on the training and validation side of each fold.
 
     Returns
     -------
@@ -90,49 +108,80 @@ def crossval(
     overrides = [*set_, *([] if folds is None else [f"folds.n={folds}"])]
     overrides += ["folds.site_preserved=true"] if site_preserved else []
     overrides += ["data.paired_only=true"] if paired_only else []
+    overrides += [] if search is None else [f"search.trials={search}"]
     settings = load_settings([Path(f) for f in files], overrides)
     choices = parse_models(model, settings, controls=controls)
+    require_searchable(choices, settings)
+    named = choose_method(choices, settings, method)
     folder = Path(output)
     with lock_folder(folder):
         claim_config(folder, settings)
+        before = open_own_protocol(folder)
         _require_same_embeddings(folder, settings)
         audited = _audit(folder, settings, workers)
         cohort = audited.audit.cohort
         for choice in choices:
             require_doable(choice, cohort)
         protocol = make_protocol(cohort, settings.folds, seeds)
+        study = describe_study(folder, audited, protocol, settings, choices, method=named)
+        frozen = settle_protocol(folder, before, study, method=method)
         keep_folds(folder / "folds.csv", protocol, cohort, settings.folds)
         show_proof(protocol.proof)
-        jobs = [
-            FoldJob(
-                choice=choice,
-                seed=fold.seed,
-                fold=fold,
-                folder=folder / choice.label / f"seed-{fold.seed}" / f"fold-{fold.index}",
-            )
-            for choice in choices
-            for fold in protocol.folds
-        ]
-        models = _with_earlier(folder, "models", [c.label for c in choices])
+        jobs = _plan_jobs(folder, choices, protocol, frozen)
         manifest = {
-            "models": models,
-            "not_served": [name for name in models if name in TABULAR],
-            "model_notes": [TABULAR[name].note for name in models if name in TABULAR],
-            "jobs": _with_earlier(
-                folder, "jobs", [str(j.folder.relative_to(folder)) for j in jobs]
-            ),
+            **_describe_plan(folder, choices, jobs, frozen),
             **describe_cohort(audited, protocol, settings),
             "kernels": tell_kernels(choices, settings),
         }
         write_manifest_of_run(folder, manifest)
+        if freeze:
+            return folder
         run_open_jobs(jobs, cohort, settings, workers)
-        done = [folder / j for j in manifest["jobs"]]
+        done = _require_done(folder, manifest["jobs"])
         manifest["training_notes"] = tell_training_notes(done)
         write_manifest_of_run(folder, manifest)
         gather_predictions(folder, done)
         evaluate(folder)
     require_few_skipped(audited.audit.n_skipped, audited.audit.n_listed, max_skip)
     return folder
+
+
+def _plan_jobs(
+    folder: Path,
+    choices: Sequence[ModelChoice],
+    protocol: Protocol,
+    frozen: FrozenProtocol | None,
+) -> list[FoldJob]:
+    """Give a training for every model and fold, each with a folder of its own."""
+    return [
+        FoldJob(
+            choice=choice,
+            seed=fold.seed,
+            fold=fold,
+            folder=folder / choice.label / f"seed-{fold.seed}" / f"fold-{fold.index}",
+            protocol=None if frozen is None else frozen.sha256,
+        )
+        for choice in choices
+        for fold in protocol.folds
+    ]
+
+
+def _describe_plan(
+    folder: Path,
+    choices: Sequence[ModelChoice],
+    jobs: Sequence[FoldJob],
+    frozen: FrozenProtocol | None,
+) -> dict[str, Any]:
+    """Give what ``run.json`` says of models, trainings (earlier calls' too) and the protocol."""
+    models = _with_earlier(folder, "models", [c.label for c in choices])
+    places = [str(j.folder.relative_to(folder)) for j in jobs]
+    return {
+        "models": models,
+        "not_served": [name for name in models if name in TABULAR],
+        "model_notes": [TABULAR[name].note for name in models if name in TABULAR],
+        "jobs": _with_earlier(folder, "jobs", places),
+        **({} if frozen is None else {"protocol": frozen.record()}),
+    }
 
 
 def run_open_jobs(
@@ -145,6 +194,8 @@ def run_open_jobs(
     together = settings.fit.devices > 1 and not all(job.choice.is_tabular for job in todo)
     n_workers = 1 if together else count_workers(len(todo), workers, settings.data.cache_gib)
     say(f"{len(todo)} of {len(jobs)} trainings to do, {n_workers} at a time")
+    if settings.search.trials:
+        say(f"before each of them {settings.search.trials} trials on its inner split")
     if together:
         tell_processes(settings.fit)
     with job_board(len(jobs), len(jobs) - len(todo)) as board:
@@ -170,13 +221,14 @@ def describe_cohort(
         "target_notes": list(target_notes(settings.data.target)),
         "settings": settings.shared_digest(),
         "embeddings": embeddings_used(settings),
+        **describe_search(settings),
     }
 
 
 def tell_kernels(choices: Sequence[ModelChoice], settings: Settings) -> str:
     """Say once what graph attention will be computed with; compile it before workers start."""
     compiled_search()
-    if not any(MODELS[choice.name].has_kernels for choice in choices):
+    if not any(not c.is_tabular and MODELS[c.name].has_kernels for c in choices):
         return ""
     fit = settings.fit
     chosen = kernels_of_fit(fit.kernels, fit.precision, fit.device).say()
@@ -227,6 +279,23 @@ def _audit(folder: Path, settings: Settings, workers: int | None) -> AuditedCoho
     for note in audited.notes:
         say(note)
     return audited
+
+
+def _require_done(folder: Path, jobs: Sequence[str]) -> list[Path]:
+    """Give the folders of all trainings of a run, this call's and earlier ones', once all are done.
+
+    Raises
+    ------
+    DataError
+        P14 some are not: no model is left out of the scores.
+    """
+    still = Counter(j.split("/")[0] for j in jobs if not (folder / j / "done.json").exists())
+    if still:
+        left = ", ".join(f"{name} {n}" for name, n in still.items())
+        what = f"is not finished: trainings begun earlier are open ({left}), so nothing is scored"
+        remedy = f"run it with --model {','.join(still)} too, and as many --seeds as before"
+        raise DataError.of("P14", str(folder), what, remedy)
+    return [folder / job for job in jobs]
 
 
 def _with_earlier(folder: Path, key: str, now: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ _EXTRAS = {
     "encoders": ("timm", "foundation models as encoders"),
     "onnx": ("onnxruntime", "the encoder lavlab-shell"),
     "excel": ("openpyxl", "clinical tables as .xlsx workbooks"),
+    "search": ("optuna", "options tried on the inner split of each fold"),
     "zarr": ("zarr", "WSIData stores as feature files"),
 }
 

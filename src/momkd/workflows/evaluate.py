@@ -19,6 +19,8 @@ from momkd.storage import digest_file, write_json, write_text
 from momkd.workflows.audit import AuditedCohort
 from momkd.workflows.comparison_page import read_comparison
 from momkd.workflows.external import notes_of_external, open_external, predict_external
+from momkd.workflows.fold_search import score_searches
+from momkd.workflows.frozen_protocol import NOT_FROZEN, FrozenProtocol, open_protocol
 from momkd.workflows.prediction_tables import read_prediction_table
 from momkd.workflows.run_folder import describe_machine, read_predictions, read_run, read_side_ratio
 from momkd.workflows.run_report import write_run_report
@@ -63,6 +65,8 @@ def evaluate(
         P13, P14 no run or no predictions; P17 a table without the columns needed.
     ModelError
         P12 an external cohort of other classes, or one that shares slides with the run.
+    IntegrityError
+        K16, K17 the run is no longer what its protocol laid down.
     """
     folder = Path(run)
     manifest = read_run(folder)
@@ -70,9 +74,11 @@ def evaluate(
         return evaluate_external(folder, open_external(external), Path(external).stem)
     if predictions is not None:
         table = read_prediction_table(Path(predictions))
+        manifest.pop("protocol", None)  # of the run, not of this table
         target = folder / f"evaluation-{Path(predictions).stem}"
     else:
         table, target = require_tests(folder, read_predictions(folder)), folder
+        require_all_models(folder, manifest, table)
     _write_scores(folder, target, manifest, table, (), dropped=folder / "dropped.csv")
     return target
 
@@ -91,8 +97,11 @@ def evaluate_external(run: Path, audited: AuditedCohort, name: str) -> Path:
         P13 no run.
     ModelError
         P12 other classes, or slides that taught the run; P10 a fold model is missing.
+    IntegrityError
+        K16, K17 the run is no longer what its protocol laid down.
     """
     manifest = read_run(run)
+    open_protocol(run, manifest)
     table, taught_share = predict_external(run, audited.audit.cohort)
     target = run / f"external-{name}"
     write_text(target / "predictions.csv", table.to_csv(index=False, lineterminator="\n"))
@@ -117,6 +126,10 @@ def _write_scores(
     """Write ``metrics.json`` and ``report.html`` of predictions into their folder."""
     is_own = target == run
     metrics = score_run(manifest, table, notes, folds_of=run if is_own else None)
+    metrics["protocol"] = manifest.get("protocol")
+    searches = score_searches(run, manifest.get("jobs", ())) if is_own else {}
+    if searches:
+        metrics["search"] = searches
     if is_own:
         metrics["predictions_sha256"] = digest_file(run / "predictions.csv")
     write_json(target / "metrics.json", metrics)
@@ -181,7 +194,25 @@ def score_run(
     metrics = score_table(table, manifest["task"], names, test_over_train=ratio)
     metrics["notes"] += [*manifest.get("target_notes", ()), *notes]
     metrics["notes"] += manifest.get("model_notes", ())
+    if folds_of is not None and "protocol" not in manifest:
+        metrics["notes"].append(NOT_FROZEN)
     return metrics
+
+
+def require_all_models(
+    folder: Path, manifest: Mapping[str, Any], table: pd.DataFrame
+) -> FrozenProtocol | None:
+    """Open the protocol of a run, and refuse predictions that lack one of its models.
+
+    Raises
+    ------
+    IntegrityError
+        K16, K17 as :mod:`momkd.workflows.frozen_protocol` says.
+    """
+    frozen = open_protocol(folder, manifest)
+    if frozen is not None:
+        frozen.require_scored(list(table["model"].unique()), folder / "predictions.csv")
+    return frozen
 
 
 def require_tests(folder: Path, table: pd.DataFrame) -> pd.DataFrame:

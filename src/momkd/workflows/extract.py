@@ -5,9 +5,9 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
+from momkd.child_processes import own_context
 from momkd.errors import (
     DataError,
     InterruptedRunError,
@@ -117,7 +117,7 @@ def extract(
         verify=verify,
         n_slides=len(paths),
     )
-    stop = get_context("spawn").Event()
+    stop = own_context().Event()
     n_readers = max(1, min(workers, len(paths)))
     with stop_on_signal(stop), ViewReaders(n_readers) as readers, make_bars() as bars:
         task = bars.add_task("tiles", total=0)

@@ -1,81 +1,52 @@
 """One model on one fold: fit, decide on validation, freeze, and only then open the test side."""
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.random import SeedSequence
 
-import momkd
-from momkd.checkpoint import CheckpointStore
 from momkd.data.cohort import cohort_digest
-from momkd.data.controls import Lesson, make_lesson
+from momkd.data.controls import Lesson
 from momkd.data.features import read_bag
 from momkd.data.label_notes import target_notes
-from momkd.data.panel import Panel, fit_panel
-from momkd.errors import DataError, IntegrityError, ModelError
+from momkd.data.panel import Panel
+from momkd.errors import IntegrityError, ModelError
 from momkd.evaluation.calibration import choose_thresholds, fit_calibration
 from momkd.models.base import BagClassifier
-from momkd.models.table import MODELS, build_model
+from momkd.models.table import MODELS
 from momkd.nn.processes import ALONE, Processes
 from momkd.predictor import (
     Card,
-    EmbeddingRange,
     Predictor,
     fit_embedding_range,
     load_predictor,
     save_predictor,
 )
 from momkd.serving.weights import pack_tensors
-from momkd.storage import canonical_json, digest_bytes, write_bytes, write_json, write_text
-from momkd.training import Fitted, Progress, Scored, fit, score
-from momkd.types import Cohort, Dims, Fold
-from momkd.workflows.fold_tables import Decision, as_csv, by_case, prediction_row
+from momkd.storage import digest_bytes, write_bytes, write_json, write_text
+from momkd.training import Progress, Scored, score
+from momkd.types import Cohort
+from momkd.workflows.fold_search import search_fold
+from momkd.workflows.fold_tables import as_csv, by_case, prediction_row
+from momkd.workflows.fold_training import FoldJob, open_sides, train_model
+from momkd.workflows.searching import with_options
 from momkd.workflows.settings import ModelChoice, Settings
-from momkd.workflows.sides import embeddings_used, sample_set
+
+__all__ = [
+    "THRESHOLD_RULE",
+    "TRAINING_SIDE",
+    "FoldJob",
+    "require_frozen",
+    "require_trainable",
+    "run_fold",
+    "score_test",
+    "write_training_side",
+]
 
 THRESHOLD_RULE = "max_f1"
 TRAINING_SIDE = "training_side.safetensors"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoldJob:
-    """One training to be done, and where its results go."""
-
-    choice: ModelChoice
-    seed: int
-    fold: Fold
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        """How the job is called in messages."""
-        return f"{self.choice.label} seed {self.seed} fold {self.fold.index}"
-
-    def lesson(self, cohort: Cohort, settings: Settings) -> Lesson:
-        """Give what the training side is taught: its own RNA, or a control's."""
-        return make_lesson(
-            cohort,
-            self.fold,
-            settings.controls,
-            settings.panel,
-            self.fold.seed,
-            rna=self.choice.control,
-        )
-
-    def decision(self, card: Card) -> Decision:
-        """Give what rows of predictions need of a card."""
-        return Decision(
-            model=self.choice.label,
-            seed=self.seed,
-            fold=self.fold.index,
-            class_names=card.class_names,
-            calibration=card.calibration,
-            threshold=card.threshold,
-        )
 
 
 def run_fold(
@@ -104,12 +75,25 @@ def run_fold(
         return
     require_trainable(job.choice, cohort)
     taught = job.lesson(cohort, settings)
-    watched = (on_progress, should_stop)
-    found = _fit(job, cohort, taught, settings, *watched, processes)
-    if found is None:
+    sides = open_sides(job, cohort, taught, settings, processes)
+    watched: dict[str, Any] = {"on_progress": on_progress, "should_stop": should_stop}
+    searched = {}
+    if settings.search.trials:
+        found = search_fold(job, sides, settings, **watched)
+        job, settings = with_options(job, settings, found.options)
+        searched = {"search": {"trials": settings.search.trials, "chosen": found.number}}
+    kept = None if processes.rank else job.folder / "checkpoint"
+    fitted = train_model(job, sides, settings, checkpoint=kept, **watched, processes=processes)
+    if processes.rank:
         return
-    model, fitted, panel, val, seen = found
+    model, panel = fitted.model, sides.panel
+    val = score(model, sides.val, batch_size=settings.fit.batch_size)
     card = _decide(job, cohort, taught, settings, panel, val)
+    seen = fit_embedding_range(
+        bag.embeddings
+        for i, key in enumerate(sides.train.keys)
+        if key.slide_id is not None and (bag := sides.train[i].bag) is not None
+    )
     card = card.model_copy(update={"embedding_range": seen})
     write_text(job.folder / "history.csv", as_csv(fitted.history))
     save_predictor(Predictor(model, card), job.folder / "predictor")
@@ -125,6 +109,8 @@ def run_fold(
         "stop_reason": fitted.stop_reason,
         "notes": [*taught.notes, *(panel.notes if panel else ()), *fitted.notes],
         "kernels": fitted.kernels,
+        "protocol": job.protocol,
+        **searched,
     }
     write_json(job.folder / "done.json", done)
     shutil.rmtree(job.folder / "checkpoint", ignore_errors=True)
@@ -172,12 +158,6 @@ def require_frozen(decision: Path, name: str) -> None:
         raise IntegrityError.of("K08", name, what, "decide on validation first")
 
 
-def derive_seed(*parts: int | str) -> int:
-    """Mix numbers and words into one seed; equal parts, equal seed, on every machine."""
-    digest = digest_bytes(canonical_json([str(p) for p in parts]).encode())
-    return int(SeedSequence(int(digest[:16], 16)).generate_state(1)[0])
-
-
 def _models_for(cohort: Cohort) -> list[str]:
     has_rna = any(c.has_rna for c in cohort.cases)
     has_coords = all(s.has_coords for s in cohort.slides.values())
@@ -186,94 +166,6 @@ def _models_for(cohort: Cohort) -> list[str]:
         for name, cls in MODELS.items()
         if (has_rna or not cls.needs_rna) and (has_coords or not cls.needs_coordinates)
     ]
-
-
-def _fit(
-    job: FoldJob,
-    cohort: Cohort,
-    taught: Lesson,
-    settings: Settings,
-    on_progress: Callable[[Progress], None] | None,
-    should_stop: Callable[[], bool] | None,
-    processes: Processes,
-) -> tuple[BagClassifier, Fitted, Panel | None, list[Scored], EmbeddingRange | None] | None:
-    """Train; None in any process but the first of those that share the training."""
-    panel = processes.share(lambda: _fit_panel(job, taught, settings))
-    train = sample_set(taught.cohort, taught.train, panel, settings)
-    val = sample_set(cohort, job.fold.val, None, settings)
-    seed = derive_seed(job.seed, job.fold.index)
-    torch.manual_seed(derive_seed(seed, "weights"))
-    slide = next(iter(cohort.slides.values()))
-    n_genes = None
-    if MODELS[job.choice.name].needs_rna:
-        # without RNA (control "none") its towers are built all the same, and never moved
-        n_genes = settings.panel.n_genes if panel is None else len(panel.genes)
-    dims = Dims(dim_in=slide.dim, n_classes=len(cohort.class_names), n_genes=n_genes)
-    model = build_model(job.choice.name, dims, job.choice.preset, job.choice.options)
-    fitted = fit(
-        model,
-        train,
-        val,
-        settings.fit,
-        seed=seed,
-        checkpoint=None if processes.rank else CheckpointStore(job.folder / "checkpoint"),
-        fingerprint=_fingerprint(job, cohort, settings),
-        on_progress=on_progress,
-        should_stop=should_stop,
-        processes=processes,
-    )
-    if processes.rank:
-        return None
-    scored = score(fitted.model, val, batch_size=settings.fit.batch_size)
-    seen = fit_embedding_range(
-        bag.embeddings
-        for i, key in enumerate(train.keys)
-        if key.slide_id is not None and (bag := train[i].bag) is not None
-    )
-    return fitted.model, fitted, panel, scored, seen
-
-
-def _fit_panel(job: FoldJob, taught: Lesson, settings: Settings) -> Panel | None:
-    if not MODELS[job.choice.name].needs_rna or job.choice.control == "none":
-        return None
-    panel = learn_panel(job, taught)
-    write_text(job.folder / "panel.json", panel.to_json())
-    return panel
-
-
-def learn_panel(job: FoldJob, taught: Lesson) -> Panel:
-    """Fit the genes of a fold on what its training side is taught.
-
-    Raises
-    ------
-    DataError
-        O19, O21 as :func:`~momkd.data.panel.fit_panel`.
-    IntegrityError
-        K07 a held-out case had a part in it.
-    """
-    expression = taught.cohort.expression
-    if expression is None:
-        what = "no training case with RNA is left"
-        raise DataError.of("O19", job.name, what, "withhold less (controls.withhold_rna)")
-    side = set(taught.train)
-    cases = [c for c in taught.cohort.cases if c.case_id in side and c.has_rna]
-    panel = fit_panel(expression, cases, taught.panel, derive_seed(job.seed, "panel"))
-    panel.require_disjoint([*job.fold.val, *job.fold.test])
-    return panel
-
-
-def _fingerprint(job: FoldJob, cohort: Cohort, settings: Settings) -> Mapping[str, str]:
-    return {
-        "settings": settings.shared_digest(),
-        "model": digest_bytes(canonical_json(job.choice.resolved()).encode()),
-        "control": job.choice.control,
-        "cohort": cohort_digest(cohort),
-        "embeddings": embeddings_used(settings),
-        "fold": digest_bytes(repr(job.fold).encode()),
-        "momkd": momkd.__version__,
-        "torch": str(torch.__version__),
-        "threads": str(torch.get_num_threads()),
-    }
 
 
 def write_training_side(path: Path, model: BagClassifier) -> None:

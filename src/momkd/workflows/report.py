@@ -13,12 +13,15 @@ import pandas as pd
 import yaml
 
 from momkd.errors import ConfigError, DataError, Problem, Problems
+from momkd.workflows.checklists import require_folder, write_checklists
 from momkd.workflows.comparison_page import read_comparison
 from momkd.workflows.evaluate import read_metrics, score_run
+from momkd.workflows.frozen_protocol import open_protocol
 from momkd.workflows.report_pictures import find_pictures
+from momkd.workflows.report_sources import PageSources
 from momkd.workflows.report_training import Trainings, read_trainings
 from momkd.workflows.run_folder import read_predictions, read_run
-from momkd.workflows.run_report import PageSources, tell_unfinished, write_page
+from momkd.workflows.run_report import tell_unfinished, write_page
 from momkd.workflows.scored_cases import average_slides
 
 MOST_CASES = 1000
@@ -34,14 +37,21 @@ _NO_TESTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenReport:
-    """Where the page is, and what it says before anything else."""
+    """Where the page is, what it says before anything else, and the checklists beside it."""
 
     path: Path
     alarms: tuple[str, ...]
+    checklists: tuple[Path, ...] = ()
 
 
-def report(run: Path | str, *, output: Path | str | None = None, n_cases: int = 0) -> WrittenReport:
-    """Write the page of a run.
+def report(
+    run: Path | str,
+    *,
+    output: Path | str | None = None,
+    n_cases: int = 0,
+    checklists: Path | str | None = None,
+) -> WrittenReport:
+    """Write the page of a run, and reporting guidelines filled in from it.
 
     Parameters
     ----------
@@ -51,6 +61,8 @@ def report(run: Path | str, *, output: Path | str | None = None, n_cases: int = 
         The page, ``*.html``, or a folder for it; default ``report.html`` in the run folder.
     n_cases
         List so many of the worst predicted cases, by their ids; none by default.
+    checklists
+        Folder for reporting guidelines, the leakage sheet and the flow chart; none by default.
 
     Returns
     -------
@@ -62,15 +74,21 @@ def report(run: Path | str, *, output: Path | str | None = None, n_cases: int = 
     DataError
         P13 no run folder, or one that lacks what every run holds.
     ConfigError
-        G07 an output that is no page, or a number of cases out of range.
+        G07 an output that is no page, a number of cases out of range, or checklists that are to
+        be written to a file.
+    IntegrityError
+        K16, K17 the run is no longer what its protocol laid down.
     """
     folder = Path(run)
     path = _page(folder, output)
     if not 0 <= n_cases <= MOST_CASES:
         what = f"got {n_cases}, wanted 0 to {MOST_CASES}"
         raise ConfigError.of("G07", "--cases", what, "all cases are in predictions.csv")
+    if checklists is not None:
+        require_folder(Path(checklists))
     manifest = read_run(folder)
     _require_whole(folder, manifest)
+    frozen = open_protocol(folder, manifest)
     trainings = read_trainings(folder, manifest.get("jobs", ()))
     table = _tested(folder, manifest, trainings)
     alarms = [] if trainings.n_jobs else [_NO_TESTS]
@@ -84,11 +102,14 @@ def report(run: Path | str, *, output: Path | str | None = None, n_cases: int = 
         trainings=trainings,
         comparison=read_comparison(folder) if (folder / "predictions.csv").exists() else None,
         pictures=find_pictures(folder),
-        alarms=alarms,
+        alarms=tuple(alarms),
+        protocol=frozen,
         n_cases=n_cases,
     )
     write_page(path, sources)
-    return WrittenReport(path=path, alarms=(*alarms, *tell_unfinished(trainings)))
+    alarms += tell_unfinished(trainings)
+    lists = [] if checklists is None else write_checklists(Path(checklists), sources, alarms)
+    return WrittenReport(path=path, alarms=tuple(alarms), checklists=tuple(lists))
 
 
 def _page(folder: Path, output: Path | str | None) -> Path:
@@ -157,4 +178,8 @@ def _score(
 
 def tell_report(written: WrittenReport) -> Sequence[str]:
     """Give the lines that a user reads."""
-    return [*written.alarms, f"report: {written.path}"]
+    lines = [*written.alarms, f"report: {written.path}"]
+    if written.checklists:
+        folder, names = written.checklists[0].parent, [p.name for p in written.checklists]
+        lines.append(f"checklists: {folder}: {', '.join(names)}")
+    return lines

@@ -1,38 +1,40 @@
 """The part of a report about patients: who was used and why not, the folds, and their proof."""
 
-import csv
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from momkd.reporting.page import Heading, Part, Row, Section, Table, Words
+from momkd.reporting.flow_chart import draw_flow
+from momkd.reporting.page import Heading, Part, Picture, Row, Section, Table, Words
+from momkd.workflows.leakage_sheet import CAPTION, leakage_sheet
+from momkd.workflows.report_flow import (
+    KINDS,
+    SIDES,
+    LeftOut,
+    SideCount,
+    count_folds,
+    make_flow,
+    participants_rows,
+    read_left_out,
+)
 
 _MOST_REASONS = 30
-_KINDS = {"case": "patients (cases)", "slide": "slides", "rna": "RNA profiles"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
-    """How many things of a kind were left out for one reason."""
-
-    kind: str
-    code: str
-    reason: str
-    n: int
 
 
 def patients_section(
-    counts: Sequence[Mapping[str, Any]], dropped: Path, cohort: pd.DataFrame | None
+    manifest: Mapping[str, Any],
+    dropped: Path,
+    cohort: pd.DataFrame | None,
+    sides: Sequence[SideCount] = (),
 ) -> Section:
     """Tell who was listed, used and left out, by cause and by class."""
     left = read_left_out(dropped)
-    number = {str(row["what"]): int(row["n"]) for row in counts}
+    number = {str(row["what"]): int(row["n"]) for row in manifest["counts"]}
     parts: list[Part] = [Words(lines=["Everything listed is used, or left out with a reason."])]
     if number:
+        parts += _drawn(manifest, left, cohort, sides)
         caption = "Flow of patients, slides and RNA profiles: listed = used + left out"
         parts.append(Table(caption=caption, rows=_flow(number)))
         parts.append(_account(number, left))
@@ -56,7 +58,10 @@ def patients_section(
 
 
 def folds_section(
-    manifest: Mapping[str, Any], n_panels: int, configuration: Mapping[str, Any]
+    manifest: Mapping[str, Any],
+    n_panels: int,
+    configuration: Mapping[str, Any],
+    sides: Sequence[SideCount] = (),
 ) -> Section | None:
     """Tell the folds with what stands on each side, and how leakage was kept out."""
     rows = manifest["folds"]
@@ -78,6 +83,7 @@ def folds_section(
                 "counts as positive)",
                 rows=_sides(rows),
             ),
+            *_by_side(sides),
             Table(
                 caption="Cases, slides, positive cases, cases with RNA and sites of every side",
                 rows=rows,
@@ -93,9 +99,8 @@ def folds_section(
             Heading(text="Verified of these folds"),
             Words(lines=proof.get("statements") or ["nothing is recorded"], is_list=True),
             Table(
-                caption="Ways in which test patients can leak into a result (after Kapoor and "
-                "Narayanan, Patterns 4:100804, 2023), and what stands against each here",
-                rows=leakage_sheet(manifest, n_panels, configuration),
+                caption=CAPTION,
+                rows=[w.row() for w in leakage_sheet(manifest, n_panels, configuration)],
             ),
         ],
     )
@@ -118,68 +123,38 @@ def sites_table(manifest: Mapping[str, Any]) -> Section | None:
     )
 
 
-def leakage_sheet(
-    manifest: Mapping[str, Any], n_panels: int, configuration: Mapping[str, Any]
-) -> list[Row]:
-    """Give, for each way of leakage, what is done, what is known of this run, and how surely."""
-    statements = list((manifest.get("proof") or {}).get("statements", ()))
-    apart = next((s for s in statements if "two sides of a fold" in s), "")
-    surely = "verified" if apart else "not recorded"
-    sites = next(
-        (s for s in statements if s.startswith(("no site", "sites cross", "sites are unknown"))), ""
-    )
-    named = [n for n in manifest["notes"] if "define the label" in n]
-    labels = [*named, *manifest.get("target_notes", ())]
-    aliases = (configuration.get("data") or {}).get("patient_alias")
-    panels = f"{n_panels} gene panels recorded" if n_panels else "no model here reads RNA"
-    return [
-        _way("no test side, or one that was trained on", "test cases of a fold are scored by the "
-             "model of that fold", apart, surely),
-        _way("scaling, imputing or choosing genes with test patients", "learnt inside each fold; "
-             "refused where a held-out case had a part in it (K07)", panels, "enforced"),
-        _way("choosing epoch, calibration or threshold on test patients", "chosen on validation "
-             "and saved before the test side is opened (K08)", "", "enforced"),
-        _way("one slide file under two patients", "files are compared by SHA-256 (K12)", apart,
-             surely),
-        _way("one patient under two names", "joined where data.patient_alias names them",
-             "such a table was given" if aliases else "no such table was given; other than by "
-             "equal files it cannot be seen", "verified" if aliases else "not examined"),
-        _way("the label among the inputs", "at prediction the model reads the slide alone; RNA "
-             "teaches in training only", "; ".join(labels) or "no note of it", "for the reader"),
-        _way("test patients of the same hospitals", "sites are kept apart if asked for", sites,
-             "for the reader"),
-        _way("training on later patients than are tested", "dates are not read", "",
-             "not examined"),
-        _way("a tile encoder that was itself trained on these slides", "encoders come as they are",
-             "see what its authors say it was trained on", "not examined"),
-    ]  # fmt: skip
+def _drawn(
+    manifest: Mapping[str, Any],
+    left: Sequence[LeftOut],
+    cohort: pd.DataFrame | None,
+    sides: Sequence[SideCount],
+) -> list[Picture]:
+    flow = make_flow(manifest["counts"], left, cohort, sides, count_folds(manifest))
+    if flow is None:
+        return []
+    caption = "Flow of patients, slides and RNA profiles, with every cause"
+    caption += "; below, what a side of a fold holds, least to most." if sides else "."
+    return [Picture(figure=draw_flow(flow), caption=caption, alt=flow.words())]
 
 
-def read_left_out(path: Path) -> list[LeftOut]:
-    """Count the rows of ``dropped.csv`` by kind, code and reason, the commonest first."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        found = Counter((r["kind"], r["code"], r["reason"]) for r in csv.DictReader(stream))
-    return [LeftOut(kind=k, code=c, reason=r, n=n) for (k, c, r), n in found.most_common()]
-
-
-def read_cohort(path: Path) -> pd.DataFrame | None:
-    """Read ``cohort.csv`` as text; None where there is none."""
-    if not path.exists():
-        return None
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+def _by_side(sides: Sequence[SideCount]) -> list[Table]:
+    if not sides:
+        return []
+    caption = "Participants by side and class, least to most over all folds"
+    return [Table(caption=caption, rows=participants_rows(sides))]
 
 
 def _flow(number: Mapping[str, int]) -> list[Row]:
     return [
         {"what": name} | {k: number.get(f"{kind}s {k}", 0) for k in ("listed", "used", "left out")}
-        for kind, name in _KINDS.items()
+        for kind, name in KINDS.items()
     ]
 
 
 def _account(number: Mapping[str, int], left: Sequence[LeftOut]) -> Words:
     """Say whether the flow adds up: listed = used + left out, each with its cause."""
     faults = []
-    for kind, name in _KINDS.items():
+    for kind, name in KINDS.items():
         listed, used, out = (number.get(f"{kind}s {k}", 0) for k in ("listed", "used", "left out"))
         by_cause = sum(one.n for one in left if one.kind == kind)
         if listed != used + out or by_cause != out:
@@ -231,7 +206,7 @@ def _sides(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
         "sites_in_train": "sites that also train",
     }
     found: list[Row] = []
-    for side, name in (("train", "training"), ("val", "validation"), ("test", "test")):
+    for side, name in SIDES.items():
         of_side = [row for row in rows if row["side"] == side]
         row: dict[str, Any] = {"side": name, "folds": len(of_side)}
         for key, heading in columns.items():
@@ -241,7 +216,3 @@ def _sides(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
                 row[heading] = low if low == high else f"{low} to {high}"
         found.append(row)
     return found
-
-
-def _way(leak: str, done: str, known: str, how: str) -> Row:
-    return {"leak": leak, "what stands against it": done, "in this run": known, "status": how}

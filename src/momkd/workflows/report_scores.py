@@ -105,18 +105,9 @@ def comparison_section(content: Mapping[str, Any] | None, n_models: int) -> Sect
 
 def sites_section(cases: pd.DataFrame, site_of: Mapping[str, str]) -> Section | None:
     """Score the tested cases of each site that is large enough; None where sites are unknown."""
-    known = cases.assign(site=cases["case_id"].map(site_of).fillna("").replace("", "(unknown)"))
-    if set(known["site"]) <= {"(unknown)"}:
+    rows = site_rows(cases, site_of)
+    if not rows:
         return None
-    each = known.drop_duplicates("case_id").groupby("site")["y_true"].agg(["size", "sum"])
-    fewest = np.minimum(each["sum"], each["size"] - each["sum"])
-    is_large = (each["size"] >= MIN_OF_A_SITE) & (fewest >= MIN_OF_A_CLASS)
-    sizes = dict(zip(each.index.astype(str), each["size"].tolist(), strict=True))
-    large = sorted(each.index[is_large].astype(str), key=lambda s: (-sizes[s], s))
-    groups = {site: known[known["site"] == site] for site in large}
-    rest = known[~known["site"].isin(large)]
-    if len(rest):
-        groups[f"{len(each) - len(large)} smaller sites together"] = rest
     return Section(
         title="Sites",
         parts=[
@@ -124,7 +115,7 @@ def sites_section(cases: pd.DataFrame, site_of: Mapping[str, str]) -> Section | 
                 caption=f"AUROC by site: sites with {MIN_OF_A_SITE} tested cases and "
                 f"{MIN_OF_A_CLASS} of each class; cases of a site from all folds together, mean "
                 "over repeats, DeLong 95 % interval, each case counted once",
-                rows=[_site(name, part) for name, part in groups.items()],
+                rows=rows,
             ),
             Words(
                 lines=[
@@ -134,6 +125,23 @@ def sites_section(cases: pd.DataFrame, site_of: Mapping[str, str]) -> Section | 
             ),
         ],
     )
+
+
+def site_rows(cases: pd.DataFrame, site_of: Mapping[str, str]) -> list[Row]:
+    """Give a row a large site, and one of the others together; none where sites are unknown."""
+    known = cases.assign(site=cases["case_id"].map(site_of).fillna("").replace("", "(unknown)"))
+    if set(known["site"]) <= {"(unknown)"}:
+        return []
+    each = known.drop_duplicates("case_id").groupby("site")["y_true"].agg(["size", "sum"])
+    fewest = np.minimum(each["sum"], each["size"] - each["sum"])
+    is_large = (each["size"] >= MIN_OF_A_SITE) & (fewest >= MIN_OF_A_CLASS)
+    sizes = dict(zip(each.index.astype(str), each["size"].tolist(), strict=True))
+    large = sorted(each.index[is_large].astype(str), key=lambda s: (-sizes[s], s))
+    groups = {site: known[known["site"] == site] for site in large}
+    rest = known[~known["site"].isin(large)]
+    if len(rest):
+        groups[f"{len(each) - len(large)} smaller sites together"] = rest
+    return [_site(name, part) for name, part in groups.items()]
 
 
 def cases_table(cases: pd.DataFrame, class_names: Sequence[str], first: str, most: int) -> Table:

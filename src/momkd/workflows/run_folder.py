@@ -14,6 +14,7 @@ import yaml
 
 import momkd
 from momkd.errors import ConfigError, DataError, MachineError
+from momkd.fitting.search import SearchOptions
 from momkd.storage import write_json, write_text
 from momkd.workflows.settings import Settings, dump_settings
 
@@ -45,8 +46,10 @@ def claim_config(folder: Path, settings: Settings) -> None:
     path = folder / "config.yaml"
     if path.exists():
         old = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if isinstance(old, dict):  # it may have been written before there was a search
+            old.setdefault("search", SearchOptions().model_dump(mode="json"))
         new = settings.model_dump(mode="json")
-        keys = [k for k in _differences(old, new) if not k.startswith("model")]
+        keys = [k for k in differing_keys(old, new) if not k.startswith("model")]
         if keys:
             what = f"holds a run of another configuration (differs in {', '.join(keys[:5])})"
             raise ConfigError.of("T14", str(folder), what, "choose another -o, or the old -c")
@@ -139,9 +142,10 @@ def gather_predictions(folder: Path, job_folders: Sequence[Path]) -> None:
     write_text(folder / "predictions.csv", "\n".join(lines) + "\n")
 
 
-def _differences(old: Any, new: Any, at: str = "") -> list[str]:
+def differing_keys(old: Any, new: Any, at: str = "") -> list[str]:
+    """Give the paths of the keys in which two mappings differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(set(old) | set(new))
-        found = [_differences(old.get(k), new.get(k), f"{at}.{k}" if at else k) for k in keys]
+        found = [differing_keys(old.get(k), new.get(k), f"{at}.{k}" if at else k) for k in keys]
         return [key for part in found for key in part]
     return [] if old == new else [at]

@@ -1,7 +1,6 @@
 """The page of a run: everything the folder knows, brought into the form of a report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,65 +11,26 @@ from matplotlib.figure import Figure
 from momkd.reporting.glossary import GLOSSARY
 from momkd.reporting.page import Facts, Listing, Picture, Report, Section, Table, Words
 from momkd.reporting.report import write_report
+from momkd.workflows.checklists import guidelines_section
+from momkd.workflows.frozen_protocol import NOT_FROZEN, open_protocol
 from momkd.workflows.report_curves import curves_section
 from momkd.workflows.report_limits import tell_limits
-from momkd.workflows.report_patients import (
-    folds_section,
-    patients_section,
-    read_cohort,
-    sites_table,
-)
+from momkd.workflows.report_patients import folds_section, patients_section, sites_table
 from momkd.workflows.report_scores import (
     cases_table,
     comparison_section,
     scores_section,
     sites_section,
 )
+from momkd.workflows.report_search import search_section
+from momkd.workflows.report_sources import PageSources
 from momkd.workflows.report_training import (
     Trainings,
     memory_section,
     read_trainings,
     training_section,
 )
-from momkd.workflows.settings import PATH_KEYS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PageSources:
-    """What a page is made from.
-
-    Parameters
-    ----------
-    manifest, metrics
-        Content of ``run.json`` and ``metrics.json``; no metrics where nothing is scored yet.
-    cases
-        Case-level scores: model, seed, fold, case_id, y_true, probability, threshold.
-    dropped, configuration, cohort
-        The ``dropped.csv``, ``config.yaml`` and ``cohort.csv`` of the cohort in question; a cohort
-        that is not there is passed over.
-    trainings
-        What the trainings left; none of an external cohort.
-    comparison
-        Content of ``comparison.json``, where there is one.
-    extra_tables, pictures
-        Shown beside the rest.
-    n_cases
-        How many of the worst predicted cases are listed; none unless asked, for such a page names
-        patients.
-    """
-
-    manifest: Mapping[str, Any]
-    metrics: Mapping[str, Any] | None
-    cases: pd.DataFrame | None
-    dropped: Path
-    configuration: Path
-    cohort: Path | None = None
-    trainings: Trainings | None = None
-    comparison: Mapping[str, Any] | None = None
-    extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    pictures: Sequence[Picture] = ()
-    alarms: Sequence[str] = ()
-    n_cases: int = 0
+from momkd.workflows.settings import without_folders
 
 
 def write_run_report(
@@ -120,6 +80,7 @@ def write_run_report(
         comparison=comparison,
         extra_tables=extra_tables or {},
         pictures=pictures,
+        protocol=None if run is None else open_protocol(run, manifest),
     )
     write_page(target / "report.html", sources)
     return target / "report.html"
@@ -127,27 +88,27 @@ def write_run_report(
 
 def write_page(path: Path, of: PageSources) -> None:
     """Write the page of a run to a file."""
-    content = yaml.safe_load(of.configuration.read_text(encoding="utf-8")) or {}
-    cohort = None if of.cohort is None else read_cohort(of.cohort)
-    manifest = of.manifest
-    unfinished, n_panels = [], 0
-    if of.trainings is not None:
-        unfinished = tell_unfinished(of.trainings)
-        n_panels = sum(fit.has_panel for fit in of.trainings.fits)
+    content, cohort, manifest = of.read_configuration(), of.read_cohort(), of.manifest
+    sides = of.count_sides(cohort)
+    unfinished = [] if of.trainings is None else tell_unfinished(of.trainings)
     report = Report(
         title=f"{manifest['task']} from histology",
         alarms=[*of.alarms, *unfinished],
         sections=[
-            Section(title="What was asked", parts=[Facts(pairs=_asked(manifest))]),
+            Section(title="What was asked", parts=[Facts(pairs=_asked(of))]),
             *_scored_sections(of, cohort),
             *[
                 Section(title=t, parts=[Table(caption=t, rows=r)])
                 for t, r in of.extra_tables.items()
             ],
             *([Section(title="Pictures", parts=of.pictures)] if of.pictures else []),
-            patients_section(manifest["counts"], of.dropped, cohort),
-            *_given(folds_section(manifest, n_panels, content), sites_table(manifest)),
+            patients_section(manifest, of.dropped, cohort, sides),
+            *_given(
+                folds_section(manifest, of.count_panels(), content, sides),
+                sites_table(manifest),
+            ),
             *_trained_sections(of),
+            *([] if of.trainings is None else [guidelines_section(of)]),
             Section(
                 title="Limits",
                 parts=[Words(lines=tell_limits(manifest, of.metrics), is_list=True)],
@@ -157,7 +118,7 @@ def write_page(path: Path, of: PageSources) -> None:
                 title="Configuration and digests",
                 parts=[
                     Facts(pairs=_provenance(manifest)),
-                    Listing(name="config.yaml", text=_without_folders(content)),
+                    Listing(name="config.yaml", text=_as_yaml(without_folders(content))),
                 ],
             ),
         ],
@@ -205,6 +166,7 @@ def _trained_sections(of: PageSources) -> list[Section]:
     if of.trainings is None:
         return []
     return _given(
+        search_section(of.manifest, of.metrics),
         training_section(of.trainings, of.manifest["models"]),
         memory_section(of.trainings, of.manifest["class_names"]),
     )
@@ -223,7 +185,8 @@ def _glossary() -> Section:
     return Section(title="Glossary", parts=[Table(caption=caption, rows=rows)])
 
 
-def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _asked(of: PageSources) -> list[tuple[str, str]]:
+    manifest = of.manifest
     negative, positive = manifest["class_names"]
     proof = manifest.get("proof") or {}
     return [
@@ -231,12 +194,21 @@ def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("input at prediction", "tile embeddings of slides; no RNA"),
         ("models", ", ".join(manifest["models"])),
         ("protocol", proof.get("protocol", "none")),
+        *_frozen(of),
         ("date", manifest["started"]),
         *([("to repeat it", _command(manifest))] if manifest.get("jobs") else []),
         *[("data", note) for note in manifest["notes"]],
         *[("label", note) for note in manifest.get("target_notes", ())],
         *[("training", note) for note in manifest.get("training_notes", ())],
     ]
+
+
+def _frozen(of: PageSources) -> list[tuple[str, str]]:
+    """Tell of the protocol of a run; nothing of a page that is of no cross-validation."""
+    if of.protocol is not None:
+        return of.protocol.facts()
+    is_run = of.trainings is not None and of.trainings.n_jobs > 0
+    return [("protocol file", NOT_FROZEN)] if is_run else []
 
 
 def _command(manifest: Mapping[str, Any]) -> str:
@@ -247,19 +219,8 @@ def _command(manifest: Mapping[str, Any]) -> str:
     return f"momkd crossval -c RUN/config.yaml --model {names}{repeats} -o ANOTHER"
 
 
-def _without_folders(content: dict[str, Any]) -> str:
-    """Show the configuration with file names instead of this machine's paths."""
-    for block, keys in PATH_KEYS.items():
-        for key in keys:
-            if key in content.get(block, {}):
-                content[block][key] = _file_names(content[block][key])
+def _as_yaml(content: dict[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-
-def _file_names(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_file_names(v) for v in value]
-    return Path(value).name if isinstance(value, str) else value
 
 
 def _provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -269,6 +230,7 @@ def _provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("cohort digest", manifest["cohort"]),
         ("settings digest", manifest["settings"]),
         ("folds digest", (manifest.get("proof") or {}).get("digest")),
+        ("protocol digest", (manifest.get("protocol") or {}).get("sha256")),
         ("embeddings", manifest.get("embeddings")),
         ("software", machine),
     ]

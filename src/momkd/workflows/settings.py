@@ -14,6 +14,7 @@ from momkd.data.folds import FoldOptions
 from momkd.data.panel import PanelOptions
 from momkd.errors import ConfigError
 from momkd.fitting.division import require_divisible
+from momkd.fitting.search import SearchOptions
 from momkd.models.table import MODELS, resolve_options
 from momkd.models.tabular import TABULAR, TabularOptions
 from momkd.storage import canonical_json, digest_bytes
@@ -87,10 +88,15 @@ class Settings(Options):
     model: ModelChoice = Field(default_factory=ModelChoice)
     controls: ControlOptions = Field(default_factory=ControlOptions)
     fit: FitOptions = Field(default_factory=FitOptions)
+    search: SearchOptions = Field(default_factory=SearchOptions)
 
     def shared(self) -> dict[str, Any]:
-        """Give what every model of a run has in common: all blocks but ``model``."""
-        return self.model_dump(mode="json", exclude={"model"})
+        """Give what every model of a run has in common: all blocks but ``model``.
+
+        A search of no trials is left out, so that trainings begun before there was one go on.
+        """
+        own = {"model"} if self.search.trials else {"model", "search"}
+        return self.model_dump(mode="json", exclude=own)
 
     def shared_digest(self) -> str:
         """SHA-256 of :meth:`shared`."""
@@ -260,3 +266,19 @@ def _resolve(value: Any, folder: Path) -> Any:
     if isinstance(value, list):
         return [_resolve(v, folder) for v in value]
     return value
+
+
+def without_folders(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a configuration with the names of files instead of this machine's paths."""
+    result = dict(content)
+    for block, keys in PATH_KEYS.items():
+        values = result.get(block)
+        if isinstance(values, Mapping):
+            result[block] = {k: _file_names(v) if k in keys else v for k, v in values.items()}
+    return result
+
+
+def _file_names(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_file_names(v) for v in value]
+    return Path(value).name if isinstance(value, str) else value

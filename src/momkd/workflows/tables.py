@@ -88,6 +88,17 @@ def show_metrics(folder: Path) -> None:
     typer.echo(f"report: {folder / 'report.html'}")
 
 
+def show_protocol(folder: Path) -> None:
+    """Print what was frozen in a run folder, and that nothing was trained yet."""
+    frozen = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("protocol")
+    if frozen is None:
+        typer.echo("nothing was frozen: test predictions of this run came before a protocol")
+        return
+    typer.echo(f"protocol: {folder / 'protocol.json'}, frozen {frozen['frozen']}")
+    typer.echo(f"SHA-256 {frozen['sha256']}; method named beforehand: {frozen['method']}")
+    typer.echo("this command trained nothing; the same without --freeze goes on")
+
+
 def show_comparison(report: "ComparisonReport") -> None:
     """Print a comparison: its table, what the columns are, and what may be claimed."""
     typer.echo(make_table(report.rows))

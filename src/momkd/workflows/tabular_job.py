@@ -20,6 +20,7 @@ from momkd.types import Case, Cohort
 from momkd.workflows import fold_job
 from momkd.workflows.fold_job import THRESHOLD_RULE, FoldJob
 from momkd.workflows.fold_tables import Decision, as_csv, by_case, prediction_row
+from momkd.workflows.fold_training import learn_panel
 from momkd.workflows.settings import ModelChoice, Settings
 
 _Columns = Callable[[Sequence[str]], Float64[np.ndarray, "n n_columns"]]
@@ -97,7 +98,7 @@ def run_tabular(job: FoldJob, cohort: Cohort, settings: Settings) -> None:
     n_unscored = len(job.fold.test) - len(tested)
     if n_unscored:
         notes.append(f"{job.choice.name}: test cases without RNA are not scored")
-    write_json(job.folder / "done.json", {"notes": notes})
+    write_json(job.folder / "done.json", {"notes": notes, "protocol": job.protocol})
 
 
 def _read_rna(
@@ -105,7 +106,7 @@ def _read_rna(
 ) -> tuple[list[str], _Columns, str, list[str]]:
     """Give training cases with RNA, and their panel as columns; withheld RNA stays withheld."""
     taught = job.lesson(cohort, settings)
-    panel = fold_job.learn_panel(job, taught)
+    panel = learn_panel(job, taught)
     expression = cohort.expression
     assert expression is not None
     side = set(taught.train)

@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from momkd.child_processes import own_context
 from momkd.errors import InterruptedRunError, MomkdError
 from momkd.fitting.joining import (
     join_processes,
@@ -61,7 +61,7 @@ def run_jobs_together(
         The first refusal of a job; T18 there are too few devices.
     """
     require_devices(settings.fit.device, settings.fit.devices)
-    context = get_context("spawn")
+    context = own_context()
     stop = context.Event()
     meeting = open_meeting()
     members: list[_Member] = []

@@ -20,6 +20,7 @@ from momkd.workflows.crossval import (
 from momkd.workflows.fold_job import FoldJob, require_trainable
 from momkd.workflows.protocol import Protocol
 from momkd.workflows.run_folder import claim_config, write_manifest_of_run
+from momkd.workflows.searching import require_searchable
 from momkd.workflows.settings import load_settings, parse_models
 
 
@@ -56,6 +57,7 @@ def train(
     (choice,) = parse_models(model, settings)[:1]
     if choice.is_tabular:
         raise ConfigError.of("G17", "--model", TABULAR[choice.name].note, "choose a slide model")
+    require_searchable([choice], settings)
     folder = Path(output)
     with lock_folder(folder):
         claim_config(folder, settings)

@@ -8,7 +8,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from momkd.child_processes import own_context
 from momkd.errors import InterruptedRunError, MachineError, MomkdError
 from momkd.training import Progress
 from momkd.types import Cohort
@@ -73,7 +73,7 @@ def run_jobs(
     MomkdError
         The first refusal of a job; jobs already running finish their current state first.
     """
-    context = get_context("spawn")
+    context = own_context()
     stop = context.Event()
     messages: Queue[Any] = context.Queue()
     with stop_on_signal(stop), _listen(messages, jobs, watcher):

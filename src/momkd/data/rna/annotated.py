@@ -2,7 +2,8 @@
 
 ``X`` is dense or compressed by rows or columns; ``obs`` and ``var`` name samples and genes. The
 door of feature files guards these too: links out of the file, virtual or external data, foreign
-filters and declared sizes are refused before anything is read.
+filters and declared sizes are refused before anything is read. As with feature files, that happens
+in a process of its own: what makes the HDF5 library crash or hang costs a line, not the run.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from momkd.child_processes import LostChildError, run_in_child
 from momkd.data.delimited import CASE_COLUMNS, is_blank, plain_name
 from momkd.data.rna.gdc_samples import sample_type_of
 from momkd.data.rna.gene_names import is_ensembl, without_version
@@ -27,6 +29,7 @@ _MODALITIES = ("rna", "rnaseq", "rna_seq", "mrna", "gex", "expression", "transcr
 _SYMBOLS = ("gene_name", "gene_names", "gene_symbol", "gene_symbols", "symbol", "feature_name")
 _TYPES = ("sample_type", "sample_type_id")
 _MOST_BYTES = 16 << 30
+_TIMEOUT_S = 600.0  # of a table of cases as wide as a genome, seconds; of a hang, for ever
 _DEFECTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError)
 
 
@@ -54,16 +57,28 @@ class AnnotatedMatrix:
         Raises
         ------
         DataError
-            O28 parts that are missing, damaged or do not fit; F01 to F05, F25 of the door.
+            O28 parts that are missing, damaged or do not fit; F01 to F05, F25 of the door; F27 its
+            reader crashed or took too long, F34 it does not fit into memory.
         IntegrityError
             F21 to F24: links out of the file, or sizes that it cannot hold.
         """
-        with open_store(path) as file:
-            try:
-                return _read(file, options)
-            except _DEFECTS as error:
-                text = " ".join(str(error).split())[:100]
-                raise DataError.of("O28", str(path), f"is damaged: {text}", REWRITE) from None
+        try:
+            return run_in_child(read_annotated, path, options, timeout_s=_TIMEOUT_S)
+        except LostChildError as error:
+            raise DataError.of("F27", str(path), f"the reader {error}", REWRITE) from None
+
+
+def read_annotated(path: Path, options: RnaOptions) -> RawTable:
+    """Read one matrix with its names, here; errors as :meth:`AnnotatedMatrix.read`."""
+    with open_store(path) as file:
+        try:
+            return _read(file, options)
+        except _DEFECTS as error:
+            text = " ".join(str(error).split())[:100]
+            raise DataError.of("O28", str(path), f"is damaged: {text}", REWRITE) from None
+        except MemoryError:
+            what = "does not fit into memory"
+            raise DataError.of("F34", str(path), what, "free memory") from None
 
 
 def _read(file: H5Store, options: RnaOptions) -> RawTable:

@@ -9,7 +9,7 @@ from momkd.errors import ConfigError, Problem, Problems, TooManyDroppedError
 from momkd.storage import write_json
 from momkd.workflows.console import say
 from momkd.workflows.crossval import crossval
-from momkd.workflows.reproduction.arms import Arm, Plan
+from momkd.workflows.reproduction.arms import Arm, Plan, base_arm
 from momkd.workflows.run_folder import claim_config
 
 _NOTE = "arm.json"
@@ -95,6 +95,7 @@ def _train(plan: Plan, arm: Arm) -> None:
         workers=plan.workers,
         set_=[*plan.set_, arm.assignment],
         max_skip=plan.max_skip,
+        method=base_arm(plan).choice.label,
     )
     write_json(folder / _NOTE, note | {"seeds": max(plan.seeds, before["seeds"])})
 

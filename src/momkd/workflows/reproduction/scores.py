@@ -13,6 +13,7 @@ from momkd.errors import DataError, Problem, Problems
 from momkd.evaluation.comparison import Comparison, compare_models
 from momkd.evaluation.summary import FoldScores, fold_metrics, summarise_folds
 from momkd.storage import digest_file
+from momkd.workflows.evaluate import require_all_models
 from momkd.workflows.reproduction.arms import Arm, Plan
 from momkd.workflows.run_folder import read_predictions, read_run, read_side_ratio
 from momkd.workflows.scored_cases import average_slides, fold_scores
@@ -94,6 +95,7 @@ def read_scores(plan: Plan, arm: Arm) -> Scores:
     folder = plan.run_of(arm)
     manifest = read_run(folder)
     table = read_predictions(folder)
+    require_all_models(folder, manifest, table)
     table = table[table["model"] == arm.choice.label]
     if plan.settings.folds.file is None:
         first = plan.settings.folds.seed
