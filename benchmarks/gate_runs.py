@@ -44,6 +44,7 @@ class Plan:
     n_worlds: int = 2
     world: dict[str, Any] = field(default_factory=lambda: dict(LEARNABLE))
     budget: tuple[str, ...] = BUDGET
+    arms: dict[str, tuple[str, ...]] = field(default_factory=dict)  # settings of what is no model
 
 
 @dataclass(frozen=True, order=True)
@@ -107,7 +108,9 @@ def run_job(job: Job, work: Path, plan: Plan) -> float:
     folder = job.folder(work)
     place, new = folder / job.model, folder / "new"
     config = [folder / "momkd.yaml", RECIPE]
-    predictor = momkd.train(config, place, model=job.model, seed=job.seed, set_=plan.budget)
+    model = None if job.model in plan.arms else job.model
+    set_ = (*plan.budget, *plan.arms.get(job.model, ()))
+    predictor = momkd.train(config, place, model=model, seed=job.seed, set_=set_)
     attention = place / "attention"
     table = folder / f"{job.model}.csv"
     momkd.predict(

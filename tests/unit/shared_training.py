@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "momkd ema": ("momkd", None, {**_MOMKD, "memory_update": "ema", "revive_after": 2}),
     "momkd fixed": ("momkd", None, {**_MOMKD, "memory_update": "fixed"}),
     "momkd code": ("momkd", "code", {**_MOMKD, "dim_head": 8}),
+    "momkd plus": ("momkd", "plus", {"dim": 8, "dim_gate": 4, "n_slots": 4, "dropout": 0.0}),
     "abmil": ("abmil", None, _SMALL_ABMIL),
     "wikg": ("wikg", None, {**SMALL["wikg"], "dropout": 0.0}),
     "transmil": ("transmil", None, {**SMALL["transmil"], "dropout": 0.0}),

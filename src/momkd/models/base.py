@@ -53,7 +53,7 @@ class BagClassifier(nn.Module):
     Options: ClassVar[type[config.Options]] = config.Options
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     needs_rna: ClassVar[bool] = False
-    steps_on_rna_alone: ClassVar[bool] = False
+    steps_on_rna_alone: bool = False
     needs_coordinates: ClassVar[bool] = False
     min_batch: ClassVar[int] = 1
     order_matters: ClassVar[bool] = False

@@ -163,7 +163,7 @@ class MKD(BagClassifier):
     Options: ClassVar[type[config.Options]] = MKDOptions
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     needs_rna: ClassVar[bool] = True
-    steps_on_rna_alone: ClassVar[bool] = True
+    steps_on_rna_alone: bool = True
     min_batch: ClassVar[int] = 4
     training_only: ClassVar[tuple[str, ...]] = ("rna_teacher", "pair_teacher")
     options: MKDOptions

@@ -15,12 +15,16 @@ from torch.nn.functional import cross_entropy, normalize
 
 from momkd import config
 from momkd.models.base import BagClassifier
-from momkd.models.momkd_options import CODE, TEMPERATURE_RANGE, MoMKDOptions
+from momkd.models.momkd_options import CODE, PLUS, TEMPERATURE_RANGE, MoMKDOptions
+from momkd.models.momkd_parts import make_encoder, make_head
+from momkd.models.momkd_programmes import ProgrammeTeaching
+from momkd.models.momkd_start import start_by_tiles
 from momkd.nn.alignment import class_margin, margin_alignment
 from momkd.nn.assignment import Assignment, SharedAssignments, nearest_slots
 from momkd.nn.graph_attention import KernelChoice, TileGraph, pack_neighbours
 from momkd.nn.memory import ClassMemory, SlotUsage, orthogonality
-from momkd.nn.memory_reading import Question, Reading, attend
+from momkd.nn.memory_reading import Question, Reading, attend, read_by_gate
+from momkd.nn.pooling import GatedAttention, segment_softmax, segment_sum
 from momkd.nn.slide_reading import read_slides
 from momkd.nn.towers import GraphEncoder, RNATower
 from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
@@ -52,9 +56,9 @@ class MoMKD(BagClassifier):
     """
 
     Options: ClassVar[type[config.Options]] = MoMKDOptions
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "code": CODE}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "code": CODE, "plus": PLUS}
     needs_rna: ClassVar[bool] = True
-    steps_on_rna_alone: ClassVar[bool] = True
+    steps_on_rna_alone: bool = True
     needs_coordinates: ClassVar[bool] = True
     keeps_training_side: ClassVar[bool] = True
     has_kernels: ClassVar[bool] = True
@@ -64,6 +68,7 @@ class MoMKD(BagClassifier):
         "rna_encoder",
         "rna_decoder",
         "rna_projection",
+        "programmes",
         "usage",
     )
     options: MoMKDOptions
@@ -73,25 +78,30 @@ class MoMKD(BagClassifier):
         if dims.n_classes != 2:
             raise ValueError(f"MoMKD separates two classes, got {dims.n_classes}")
         o = options
-        self.encoder = GraphEncoder(
-            dims.dim_in, o.dim, o.n_heads, dropout=o.dropout, dropout_attention=o.dropout_attention
-        )
+        self.encoder = make_encoder(dims, o)
         self.tile_projection = nn.Linear(o.dim, o.dim_shared)
         self.memory = ClassMemory(
             dims.n_classes, o.n_slots, o.dim_shared, learned=o.memory_update == "learned"
         )
+        self.gate = (
+            GatedAttention(o.dim, o.dim_gate, dropout=o.dropout) if o.pooling == "gated" else None
+        )
         self.log_temperature = (
             nn.Parameter(torch.tensor(math.log(o.temperature))) if o.learn_temperature else None
         )
-        self.head = _make_head(dims, o)
+        self.head = make_head(dims, o)
         self.start_notes: tuple[str, ...] = ()
         if dims.n_genes is not None:
+            self.usage = SlotUsage(dims.n_classes, o.n_slots)
+            if o.teaching == "programmes":
+                self.steps_on_rna_alone = False
+                self.programmes = ProgrammeTeaching(dims.n_genes, o.n_slots)
+                return
             hidden, rate = o.dim_rna_hidden, o.dropout_rna
             self.slide_projection = nn.Linear(o.dim, o.dim_shared)
             self.rna_encoder = RNATower(dims.n_genes, hidden, o.dim_rna, dropout=rate)
             self.rna_decoder = RNATower(o.dim_rna, hidden, dims.n_genes, dropout=rate)
             self.rna_projection = nn.Linear(o.dim_rna, o.dim_shared)
-            self.usage = SlotUsage(dims.n_classes, o.n_slots)
 
     def forward(self, bag: Bag) -> Output:
         """Score one slide from its tiles and their neighbours.
@@ -122,6 +132,17 @@ class MoMKD(BagClassifier):
         assert reading.points is not None
         return self._answers([bag], reading)[0], reading.points
 
+    def slide_points(self, slides: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim_shared"]:
+        """Give slide embeddings as unit vectors of the memory's space; a model that taught."""
+        taught = self.options.teaching == "programmes"
+        return normalize((self.tile_projection if taught else self.slide_projection)(slides), dim=1)
+
+    def rna_points(self, rna: Float[Tensor, "n n_genes"]) -> Float[Tensor, "n dim_shared"]:
+        """Give scaled expression as unit vectors of the memory's space; a model that taught."""
+        if self.options.teaching == "programmes":
+            return self.programmes.points(rna, self.memory.unit())
+        return normalize(self.rna_projection(self.rna_encoder(rna)), dim=1)
+
     def _answers(self, bags: Sequence[Bag], reading: Reading) -> list[Output]:
         sizes = [len(bag) for bag in bags]
         attention = torch.split(reading.attention, sizes)
@@ -143,6 +164,8 @@ class MoMKD(BagClassifier):
         if self.dims.n_genes is None:
             raise ValueError("MoMKD without n_genes is built to predict, not to learn")
         slides = [sample for sample in batch if sample.bag is not None]
+        if self.options.teaching == "programmes":
+            return self._programme_losses(slides)
         paired = [sample for sample in batch if sample.rna is not None]
         slots = self.memory.unit()
         of_slides: dict[str, Tensor] = {}
@@ -154,32 +177,50 @@ class MoMKD(BagClassifier):
             of_slides["memory"] = orthogonality(slots).sum()
         if paired:
             of_rna, vectors = self._rna_terms(paired, slots)
+        fed = dict.fromkeys(of_slides, len(slides)) | dict.fromkeys(of_rna, len(paired))
+        return self._weighed(of_slides | of_rna, fed, (tiles, vectors))
+
+    def _weighed(
+        self, terms: dict[str, Tensor], fed: dict[str, int], carry: tuple[Assignment, ...]
+    ) -> Losses:
         weights = self.options.weights
-        return Losses(
-            terms={name: getattr(weights, name) * t for name, t in (of_slides | of_rna).items()},
-            carry=(tiles, vectors),
-            fed=dict.fromkeys(of_slides, len(slides)) | dict.fromkeys(of_rna, len(paired)),
-        )
+        weighed = {name: getattr(weights, name) * term for name, term in terms.items()}
+        return Losses(terms=weighed, carry=carry, fed=fed)
+
+    def _programme_losses(self, slides: Sequence[Sample]) -> Losses:
+        """Give ``ce``, ``memory``, ``programmes``, ``odds`` where slots are poles of programmes."""
+        slots = self.memory.unit()
+        if not slides:
+            nothing = self._assign(slots.new_empty(0, slots.shape[2]), self._labels([]), slots)
+            return Losses(terms={}, carry=(nothing,))
+        bags = [s.bag for s in slides if s.bag is not None]
+        reading = self._read(bags, slots, [s.label for s in slides])
+        assert reading.nearest is not None
+        points, logits = self.tile_projection(reading.slides), self.head(reading.slides)
+        of_rna, n_paired = self.programmes.terms(slides, points, logits, slots)
+        terms = {"ce": cross_entropy(logits, self._labels(slides))}
+        terms["memory"] = orthogonality(slots).mean() / slots.shape[1] ** 2
+        fed = dict.fromkeys(terms, len(slides)) | dict.fromkeys(of_rna, n_paired)
+        return self._weighed(terms | of_rna, fed, (Assignment(slots=reading.nearest),))
 
     def prepare(self, samples: SampleSource) -> None:
-        """Start the memory by k-means of training tiles under the untrained encoder.
+        """Start the memory: by k-means of training tiles, or as poles of what their RNA says.
 
-        Slides are read in a random order until a class has tiles enough. A class with fewer
-        distinct tiles than slots, or with no slide, is noted in ``start_notes`` (T17).
+        What had to be made do with is noted in ``start_notes`` (T17).
         """
+        if self.options.teaching == "programmes":
+            self.start_notes = self.programmes.start(samples, self.memory)
+            return
         was_training = self.training
         self.eval()
-        notes = []
-        for label in range(self.dims.n_classes):
-            points = self._training_points(samples, label)
-            n_slots = self.options.n_slots
-            if points is None:
-                notes.append(f"class {label}: no training slide, its slots start at random")
-                continue
-            n_distinct = self.memory.start(label, points, self.options.start.steps)
-            if n_distinct < n_slots:
-                notes.append(f"class {label}: {n_distinct} distinct tiles for {n_slots} slots")
-        self.start_notes = tuple(notes)
+        slots = self.memory.unit()
+
+        def project(bag: Bag) -> Tensor:
+            points = self._read([bag.to(slots.device)], slots, with_points=True).points
+            assert points is not None
+            return points
+
+        self.start_notes = start_by_tiles(self.memory, samples, self.options.start, project)
         self.train(was_training)
 
     def after_step(self, losses: Losses) -> None:
@@ -247,6 +288,12 @@ class MoMKD(BagClassifier):
             with_points=with_points,
         )
         projection, temperature = self.tile_projection, self._temperature()
+        if self.gate is not None:
+            tiles = self.encoder(x, graph)
+            return read_by_gate(
+                tiles, self.gate(tiles), (projection.weight, projection.bias), question
+            )
+        assert isinstance(self.encoder, GraphEncoder)
         return read_slides(self.encoder, projection, x, graph, temperature, question)
 
     def read_packed(
@@ -266,8 +313,13 @@ class MoMKD(BagClassifier):
             The memory as unit vectors.
         """
         projection = self.tile_projection
+        tiles = self.encoder(x, lists)
+        if self.gate is not None:
+            attention = segment_softmax(self.gate(tiles), segments, n_slides)
+            slides = segment_sum(attention[:, None] * tiles, segments, n_slides)
+            return self.head(slides), attention
         _, _, attention, slides = attend(
-            self.encoder(x, lists),
+            tiles,
             (projection.weight, projection.bias),
             self._temperature(),
             slots.detach(),
@@ -348,36 +400,3 @@ class MoMKD(BagClassifier):
         o = self.options
         delta = class_margin(shared, slots, o.tau_agg)
         return margin_alignment(delta, labels, scale=o.align_scale, margin=o.margin).mean()
-
-    @torch.no_grad()
-    def _training_points(self, samples: SampleSource, label: int) -> Tensor | None:
-        """Project random tiles of random training slides of one class; None if it has none."""
-        keys = enumerate(samples.keys)
-        own = [i for i, key in keys if key.label == label and key.slide_id is not None]
-        wanted = self.options.start.tiles_per_class
-        cap = math.ceil(wanted / max(1, min(self.options.start.slides_per_class, len(own))))
-        slots = self.memory.unit()
-        found: list[Tensor] = []
-        for place in torch.randperm(len(own)).tolist():
-            bag = samples[own[place]].bag
-            if bag is None:
-                raise ValueError(f"sample {own[place]} has a slide in its key and no bag")
-            points = self._read([bag.to(slots.device)], slots, with_points=True).points
-            assert points is not None
-            chosen = torch.randperm(len(bag))[: min(cap, wanted - sum(map(len, found)))]
-            found.append(points[chosen.to(points.device)])
-            if sum(map(len, found)) >= wanted:
-                break
-        return torch.cat(found) if found else None
-
-
-def _make_head(dims: Dims, o: MoMKDOptions) -> nn.Module:
-    if o.head == "linear":
-        return nn.Linear(o.dim, dims.n_classes)
-    return nn.Sequential(
-        nn.LayerNorm(o.dim),
-        nn.Linear(o.dim, o.dim_head),
-        nn.ReLU(),
-        nn.Dropout(o.dropout_head),
-        nn.Linear(o.dim_head, dims.n_classes),
-    )

@@ -1,4 +1,4 @@
-"""Hyper-parameters of MoMKD and what the preset ``code`` changes in them."""
+"""Hyper-parameters of MoMKD and what the presets ``code`` and ``plus`` change in them."""
 
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ class LossWeights(config.Options):
     align_wsi: float = Field(0.2, ge=0)
     align_omics: float = Field(0.05, ge=0)
     reconstruction: float = Field(0.01, ge=0)
+    programmes: float = Field(1.0, ge=0)
+    odds: float = Field(0.5, ge=0)
 
 
 class MemoryStart(config.Options):
@@ -69,6 +71,16 @@ class MoMKDOptions(config.Options):
         over dimensions too, own label's orthogonality times 10 / n_slots^2.
     align_scale, margin, tau_agg
         beta, margin and aggregation temperature of the alignment.
+    encoder
+        ``graph``: two layers of graph attention; ``tiles``: each tile by itself, one layer.
+    pooling
+        ``memory``: tiles are attended to by their evidence, eq. 7 and 8; ``gated``: by a gate of
+        their own (Ilse et al. 2018, eq. 9), ``dim_gate`` wide.
+    teaching
+        ``classes``: both modalities are drawn to the slots of their class, as the paper has it.
+        ``programmes``: the slots are the poles of the ``n_slots`` leading programmes of expression,
+        and a slide must lie between them where its case's RNA lies. Needs ``gated`` and
+        ``learned``.
     decay
         What weight decay acts on: ``matrices`` (not the memory, biases, norms) or ``all``.
     """
@@ -97,6 +109,10 @@ class MoMKDOptions(config.Options):
     margin: float = 0.3
     tau_agg: float = Field(5.0, gt=0)
     decay: Literal["matrices", "all"] = "matrices"
+    encoder: Literal["graph", "tiles"] = "graph"
+    pooling: Literal["memory", "gated"] = "memory"
+    dim_gate: int = Field(256, ge=1)
+    teaching: Literal["classes", "programmes"] = "classes"
     weights: LossWeights = Field(default_factory=LossWeights)
     start: MemoryStart = Field(default_factory=MemoryStart)
 
@@ -104,6 +120,20 @@ class MoMKDOptions(config.Options):
     def _heads_divide_dim(self) -> "MoMKDOptions":
         if self.dim % self.n_heads:
             raise ValueError(f"dim {self.dim} is no multiple of n_heads {self.n_heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _programmes_need_a_gate(self) -> "MoMKDOptions":
+        if self.teaching == "programmes" and (self.pooling, self.memory_update) != (
+            "gated",
+            "learned",
+        ):
+            raise ValueError("teaching: programmes needs pooling: gated and memory_update: learned")
+        if self.teaching == "programmes" and self.n_slots > self.dim_shared:
+            raise ValueError(
+                f"{self.n_slots} programmes have no room in {self.dim_shared} dimensions: "
+                "lower n_slots or raise dim_shared"
+            )
         return self
 
 
@@ -119,4 +149,13 @@ CODE: dict[str, Any] = {
     "decay": "all",
     "weights": {"reconstruction": 0.05},
     "start": {"tiles_per_class": 50_000, "slides_per_class": 1},
+}
+
+PLUS: dict[str, Any] = {
+    "encoder": "tiles",
+    "pooling": "gated",
+    "teaching": "programmes",
+    "n_slots": 8,
+    "dropout": 0.25,
+    "weights": {"memory": 0.01},
 }

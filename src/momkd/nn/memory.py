@@ -100,6 +100,21 @@ class ClassMemory(nn.Module):
         return n_distinct
 
     @torch.no_grad()
+    def start_poles(self) -> None:
+        """Set slot k of the second class to axis k and that of the first to its opposite.
+
+        Raises
+        ------
+        ValueError
+            Other than two classes, or more slots than axes.
+        """
+        n_classes, n_slots, dim = self.slots.shape
+        if n_classes != 2 or n_slots > dim:
+            raise ValueError(f"{n_slots} pairs of poles of {n_classes} classes, {dim} axes")
+        axes = torch.eye(n_slots, dim).to(self.slots)
+        self.slots.copy_(torch.stack([-axes, axes]))
+
+    @torch.no_grad()
     def renormalise(self) -> None:
         """Put every slot back on the unit sphere."""
         self.slots.copy_(self.unit())

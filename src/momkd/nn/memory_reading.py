@@ -84,6 +84,36 @@ def attend(
     return points, evidence, attention, segment_sum(attention[:, None] * tiles, segments, n_slides)
 
 
+def read_by_gate(
+    tiles: Float[Tensor, "n_tiles dim"],
+    scores: Float[Tensor, " n_tiles"],
+    projection: tuple[Tensor, Tensor],
+    question: Question,
+) -> Reading:
+    """Pool tiles by scores that are not the memory's; what the memory says of them has no gradient.
+
+    ``pulls`` is left out: nothing draws tiles to slots here.
+    """
+    sizes = torch.tensor(question.sizes, device=tiles.device)
+    segments = torch.repeat_interleave(sizes, output_size=len(tiles))
+    attention = segment_softmax(scores, segments, len(question.sizes))
+    with torch.no_grad():
+        points = normalize(torch.nn.functional.linear(tiles, *projection), dim=1)
+        evidence = class_evidence(points, question.slots)
+        nearest = None
+        if question.labels is not None:
+            labels = torch.tensor(question.labels, device=tiles.device).index_select(0, segments)
+            nearest = nearest_slots(points, labels, question.targets)
+    return Reading(
+        points=points,
+        evidence=evidence,
+        attention=attention,
+        slides=segment_sum(attention[:, None] * tiles, segments, len(question.sizes)),
+        pulls=None,
+        nearest=nearest,
+    )
+
+
 def read_plainly(
     tiles: Float[Tensor, "n_tiles dim"],
     weight: Tensor,

@@ -135,6 +135,31 @@ class GraphEncoder(nn.Module):
         return active * row_mask(self._drop(seed), y.shape[0], y.shape[1], y)
 
 
+class TileEncoder(nn.Module):
+    """Each tile by itself: Dropout(ReLU(W x + b)); the graph that it is given says nothing.
+
+    Parameters
+    ----------
+    dim_in, dim
+        Widths of an embedding and of the output.
+    dropout
+        Rate on the output.
+    """
+
+    kernels: KernelChoice | None = None
+
+    def __init__(self, dim_in: int, dim: int, *, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim_in, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "n_tiles dim_in"], graph: TileGraph | Int64[Tensor, "n_tiles _"]
+    ) -> Float[Tensor, "n_tiles dim"]:
+        """Encode tiles; of another floating type than the parameters, they are converted."""
+        return self.dropout(torch.relu(self.linear(x.to(self.linear.weight.dtype))))
+
+
 class RNATower(nn.Sequential):
     """Linear, LayerNorm, ReLU, Dropout, Linear: genes to a vector, and the way back.
 

@@ -141,8 +141,8 @@ def _correlate(
     if taught is not None:
         with torch.inference_mode():
             rna = torch.from_numpy(z)
-            rna_points = normalize(taught.rna_projection(taught.rna_encoder(rna)), dim=1).numpy()
-            own = [normalize(taught.slide_projection(v), dim=1).mean(dim=0) for v in slide_vectors]
+            rna_points = taught.rna_points(rna).numpy()
+            own = [taught.slide_points(v).mean(dim=0) for v in slide_vectors]
             slide_points = normalize(torch.stack(own), dim=1).numpy()
     return SlotGenes(
         genes=panel.genes,
