@@ -130,7 +130,7 @@ def draw_intervals(
     """
     height = 24 * len(rows) + 44
     frame = _Frame(
-        x=axis, y=Axis(label="", low=0.0, high=float(len(rows))), width=560, height=height, left=190
+        x=axis, y=Axis(label="", low=0.0, high=float(len(rows))), width=460, height=height, left=160
     )
     inside = [_axes(frame, has_y=False)]
     if mark is not None:
@@ -140,7 +140,7 @@ def draw_intervals(
         across, up = frame.at(value if math.isfinite(value) else axis.low, at)
         inside.append(
             Markup('<text class="name" x="{}" y="{}">{}</text>').format(
-                frame.left - 8, _px(up + 4), short(name, 28)
+                frame.left - 8, _px(up + 4), short(name, 26)
             )
         )
         if not math.isfinite(value):
@@ -150,7 +150,7 @@ def draw_intervals(
         if math.isfinite(low) and math.isfinite(high):
             inside.append(_path(frame, [low, high], [at, at], "k0 bar"))
         inside.append(_dot(across, up, "k0", 4))
-    return _svg(560, height, alt, inside)
+    return _svg(frame.width, height, alt, inside)
 
 
 def swatch(look: int) -> Markup:

@@ -7,12 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from momkd.reporting.page import Heading, Part, Row, Section, Table, Words
+from momkd.evaluation.curves import wilson
+from momkd.reporting.page import Bounded, Heading, Part, Row, Section, Table, Words
 
 _MOST_REASONS = 30
 _KINDS = {"case": "patients (cases)", "slide": "slides", "rna": "RNA profiles"}
+_SIDES = {"train": "training", "val": "validation", "test": "test"}
+_OF_A_SIDE = {
+    "seed": "seed",
+    "fold": "fold",
+    "side": "side",
+    "cases": "cases",
+    "positives": "positive cases",
+    "slides": "slides",
+    "rna": "cases with RNA",
+    "sites": "sites",
+    "sites_in_train": "sites that also train",
+    "largest": "largest sites",
+    "digest": "digest of its cases",
+}
+_NO_COUNTS = ("seed", "fold", "side", "largest", "digest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +54,7 @@ def patients_section(
         parts.append(Table(caption=caption, rows=_flow(number)))
         parts.append(_account(number, left))
         mix = [
-            {"patients": k.removeprefix("cases "), "cases": n}
+            {"used patients": k.removeprefix("cases "), "number": n}
             for k, n in number.items()
             if k.startswith("cases with ")
         ]
@@ -47,7 +64,7 @@ def patients_section(
     parts += [
         Heading(text="Left out"),
         Table(
-            caption="Left out, by cause",
+            caption="Left out, by cause (codes: docs/formats.md of momkd)",
             rows=_causes(left),
             headings={"kind": "what", "n": "number"},
         ),
@@ -74,20 +91,13 @@ def folds_section(
                 ]
             ),
             Table(
-                caption=f"What a side of a fold holds, least to most over all folds ({positive} "
-                "counts as positive)",
+                caption="What a side of a fold holds, least to most over all folds (counted as "
+                f"positive: {positive})",
                 rows=_sides(rows),
             ),
             Table(
                 caption="Cases, slides, positive cases, cases with RNA and sites of every side",
-                rows=rows,
-                headings={
-                    "positives": "positive cases",
-                    "rna": "cases with RNA",
-                    "sites_in_train": "sites that also train",
-                    "largest": "largest sites",
-                    "digest": "digest of its cases",
-                },
+                rows=[_every_side(row) for row in rows],
                 folded=True,
             ),
             Heading(text="Verified of these folds"),
@@ -107,15 +117,23 @@ def sites_table(manifest: Mapping[str, Any]) -> Section | None:
     if not sites:
         return None
     caption = (
-        f"Used cases with a slide by site; chi-square {sites['chi_square']:.1f} on "
-        f"{sites['freedom']} degrees of freedom, permutation p {sites['p_value']:.4f}, Cramer's V "
-        f"{sites['cramers_v']:.2f}"
+        f"Used cases with a slide by site, share positive with its 95 % Wilson interval; "
+        f"chi-square {sites['chi_square']:.1f} on {sites['freedom']} degrees of freedom, "
+        f"permutation p {sites['p_value']:.4f}, Cramer's V {sites['cramers_v']:.2f}"
     )
-    headings = {"positives": "positive", "share": "share positive"}
-    rows = [{"site": row["site"]} | dict(row) for row in sites["rows"]]
-    return Section(
-        title="Sites and labels", parts=[Table(caption=caption, rows=rows, headings=headings)]
-    )
+    rows = [_of_a_site(row) for row in sites["rows"]]
+    return Section(title="Sites and labels", parts=[Table(caption=caption, rows=rows)])
+
+
+def _of_a_site(row: Mapping[str, Any]) -> Row:
+    share = float(row["share"])
+    low, high = np.clip(wilson(np.array([share]), np.array([int(row["cases"])])), 0.0, 1.0)
+    return {
+        "site": row["site"],
+        "cases": row["cases"],
+        "positive cases": row["positives"],
+        "share positive": Bounded(value=share, low=float(low[0]), high=float(high[0])),
+    }
 
 
 def leakage_sheet(
@@ -138,7 +156,8 @@ def leakage_sheet(
         _way("scaling, imputing or choosing genes with test patients", "learnt inside each fold; "
              "refused where a held-out case had a part in it (K07)", panels, "enforced"),
         _way("choosing epoch, calibration or threshold on test patients", "chosen on validation "
-             "and saved before the test side is opened (K08)", "", "enforced"),
+             "and saved before the test side is opened (K08)", "the order of the program",
+             "enforced"),
         _way("one slide file under two patients", "files are compared by SHA-256 (K12)", apart,
              surely),
         _way("one patient under two names", "joined where data.patient_alias names them",
@@ -211,7 +230,8 @@ def _by_class(cohort: pd.DataFrame) -> list[Row]:
 def _causes(left: Sequence[LeftOut]) -> list[Row]:
     shown, rest = left[:_MOST_REASONS], left[_MOST_REASONS:]
     rows: list[Row] = [
-        {"kind": o.kind, "code": o.code, "reason": o.reason, "n": o.n} for o in shown
+        {"kind": _KINDS.get(o.kind, o.kind), "code": o.code, "reason": o.reason, "n": o.n}
+        for o in shown
     ]
     if rest:
         reason = f"{len(rest)} further reasons, in dropped.csv"
@@ -222,16 +242,9 @@ def _causes(left: Sequence[LeftOut]) -> list[Row]:
 
 
 def _sides(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    columns = {
-        "cases": "cases",
-        "positives": "positive cases",
-        "slides": "slides",
-        "rna": "cases with RNA",
-        "sites": "sites",
-        "sites_in_train": "sites that also train",
-    }
+    columns = {k: v for k, v in _OF_A_SIDE.items() if k not in _NO_COUNTS}
     found: list[Row] = []
-    for side, name in (("train", "training"), ("val", "validation"), ("test", "test")):
+    for side, name in _SIDES.items():
         of_side = [row for row in rows if row["side"] == side]
         row: dict[str, Any] = {"side": name, "folds": len(of_side)}
         for key, heading in columns.items():
@@ -241,6 +254,13 @@ def _sides(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
                 row[heading] = low if low == high else f"{low} to {high}"
         found.append(row)
     return found
+
+
+def _every_side(row: Mapping[str, Any]) -> Row:
+    """Order a row by name: one that was read back from a file has lost its order."""
+    side = str(row["side"])
+    shown = {**row, "side": _SIDES.get(side, side)}
+    return {heading: shown[key] for key, heading in _OF_A_SIDE.items() if key in shown}
 
 
 def _way(leak: str, done: str, known: str, how: str) -> Row:

@@ -1,5 +1,6 @@
 """The part of a report about figures: how well each model does, and what may be said of it."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from momkd.data.site_folds import MIN_OF_A_CLASS
 from momkd.evaluation.delong import delong_folds
 from momkd.evaluation.summary import METRICS
 from momkd.reporting.page import Bounded, Heading, Row, Section, Table, Words
+from momkd.reporting.words import sentence
 from momkd.workflows.report_curves import auroc_chart
 from momkd.workflows.scored_cases import scores_of
 
@@ -39,7 +41,7 @@ def scores_section(metrics: Mapping[str, Any], class_names: Sequence[str]) -> Se
     return Section(
         title="Results",
         parts=[
-            Words(lines=metrics["notes"]),
+            Words(lines=[*map(sentence, metrics["notes"]), *_tested(models, class_names[-1])]),
             auroc_chart(models),
             Table(
                 caption="How well the classes are told apart (95 % intervals over cases; AUPRC is "
@@ -62,13 +64,16 @@ def scores_section(metrics: Mapping[str, Any], class_names: Sequence[str]) -> Se
                 rows=[_probabilities(name, entry) for name, entry in models.items()],
             ),
             Table(
-                caption="Scores of every fold",
+                caption="Scores of every fold, without intervals: they show how far folds differ",
                 rows=[
                     {"model": name} | {key: row[key] for key in _OF_A_FOLD}
                     for name, entry in models.items()
                     for row in entry["per_fold"]
                 ],
-                headings={"n": "cases", "n_positive": "positive"} | _APART | _POINTS | _CALLS,
+                headings={"n": "cases", "n_positive": "positive cases", "brier": "Brier score"}
+                | _APART
+                | _POINTS
+                | _CALLS,
                 folded=True,
             ),
         ],
@@ -163,15 +168,48 @@ def bounded(found: Mapping[str, float | None]) -> Bounded:
 
 def _apart(name: str, entry: Mapping[str, Any]) -> Row:
     mean = entry["mean_over_folds"]
-    row: dict[str, Any] = {"model": name, "cases": entry["n_cases"], "fits": entry["n_fits"]}
+    row: dict[str, Any] = {
+        "model": name,
+        "cases": entry["n_cases"],
+        "positive cases": _n_positive(entry),
+        "trainings": entry["n_fits"],
+    }
     again = entry.get("auroc_if_trained_again")
     for key, heading in _APART.items():
         row[heading] = bounded(mean[key])
         if key == "auroc" and again is not None:
-            row["AUROC if trained again"] = bounded(again)
+            row["AUROC if trained again"] = _within_0_and_1(again)
         if key == "auprc":
             row["share of positives"] = _share_positive(entry["per_fold"])
     return row
+
+
+def _n_positive(entry: Mapping[str, Any]) -> int:
+    """Count positive cases once, however often they were scored; per fold they are counts."""
+    by_seed: Counter[int] = Counter()
+    for row in entry["per_fold"]:
+        by_seed[row["seed"]] += int(row["n_positive"])
+    return max(by_seed.values(), default=0)
+
+
+def _denominators(entry: Mapping[str, Any]) -> Row:
+    positive = _n_positive(entry)
+    return {"positive cases": positive, "negative cases": entry["n_cases"] - positive}
+
+
+def _tested(models: Mapping[str, Any], positive: str) -> list[str]:
+    """Say how many patients stand behind the figures; each table says it of each model."""
+    counts = {(entry["n_cases"], _n_positive(entry)) for entry in models.values()}
+    return [f"Tested: {n:,} patients, {k:,} of them {positive}." for n, k in sorted(counts)]
+
+
+def _within_0_and_1(found: Mapping[str, float | None]) -> Bounded:
+    """Cut an interval by the t distribution where an area ends."""
+
+    def cut(value: float | None) -> float | None:
+        return None if value is None else float(np.clip(value, 0.0, 1.0))
+
+    return Bounded(value=found["value"], low=cut(found["low"]), high=cut(found["high"]))
 
 
 def _share_positive(per_fold: Sequence[Mapping[str, Any]]) -> float:
@@ -179,23 +217,25 @@ def _share_positive(per_fold: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _calls(name: str, entry: Mapping[str, Any]) -> Row:
-    row: dict[str, Any] = {"model": name}
+    row: dict[str, Any] = {"model": name} | _denominators(entry)
     for key, heading in _CALLS.items():
         row[heading] = bounded(entry["mean_over_folds"][key])
     cuts = [fold["threshold"] for fold in entry["per_fold"]]
-    row["thresholds"] = f"{min(cuts):.3f} to {max(cuts):.3f}"
+    row["thresholds, least to most"] = f"{min(cuts):.3f} to {max(cuts):.3f}"
     return row
 
 
 def _points(name: str, entry: Mapping[str, Any]) -> Row:
     mean = entry["mean_over_folds"]
-    return {"model": name} | {heading: bounded(mean[key]) for key, heading in _POINTS.items()}
+    figures = {heading: bounded(mean[key]) for key, heading in _POINTS.items()}
+    return {"model": name} | _denominators(entry) | figures
 
 
 def _probabilities(name: str, entry: Mapping[str, Any]) -> Row:
     pooled = entry["pooled"]
     return {
         "model": name,
+        "cases": entry["n_cases"],
         "Brier score": bounded(entry["mean_over_folds"]["brier"]),
         "calibration slope (pooled)": bounded(pooled["calibration_slope"]),
         "calibration intercept (pooled)": bounded(pooled["calibration_intercept"]),

@@ -14,6 +14,7 @@ from momkd.reporting.page import Facts, Listing, Picture, Report, Section, Table
 from momkd.reporting.report import write_report
 from momkd.workflows.report_curves import curves_section
 from momkd.workflows.report_limits import tell_limits
+from momkd.workflows.report_models import models_table
 from momkd.workflows.report_patients import (
     folds_section,
     patients_section,
@@ -138,7 +139,10 @@ def write_page(path: Path, of: PageSources) -> None:
         title=f"{manifest['task']} from histology",
         alarms=[*of.alarms, *unfinished],
         sections=[
-            Section(title="What was asked", parts=[Facts(pairs=_asked(manifest))]),
+            Section(
+                title="What was asked",
+                parts=[Facts(pairs=_asked(manifest)), models_table(manifest["models"])],
+            ),
             *_scored_sections(of, cohort),
             *[
                 Section(title=t, parts=[Table(caption=t, rows=r)])
@@ -228,14 +232,14 @@ def _asked(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     proof = manifest.get("proof") or {}
     return [
         ("label", f"{manifest['task']}: {positive} against {negative}"),
+        ("counted as positive", positive),
         ("input at prediction", "tile embeddings of slides; no RNA"),
-        ("models", ", ".join(manifest["models"])),
         ("protocol", proof.get("protocol", "none")),
         ("date", manifest["started"]),
         *([("to repeat it", _command(manifest))] if manifest.get("jobs") else []),
-        *[("data", note) for note in manifest["notes"]],
-        *[("label", note) for note in manifest.get("target_notes", ())],
-        *[("training", note) for note in manifest.get("training_notes", ())],
+        *[("note on data", note) for note in manifest["notes"]],
+        *[("note on label", note) for note in manifest.get("target_notes", ())],
+        *[("note on training", note) for note in manifest.get("training_notes", ())],
     ]
 
 
