@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -88,7 +89,7 @@ def faults_of(html: str) -> list[str]:
     faults += [
         f"the label {words!r} is longer than its axis"
         for middle, words in _TURNED.findall(html)
-        if len(words) * _CHARACTER_PX > 2 * int(middle)
+        if len(unescape(words)) * _CHARACTER_PX > 2 * int(middle)
     ]
     if "http://" in html or "https://" in html or "url(" in html or "@import" in html:
         faults.append("an address of elsewhere")

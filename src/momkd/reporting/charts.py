@@ -16,6 +16,7 @@ from momkd.reporting.words import plain, short
 MOST_POINTS = 300
 N_COLOURS = 7
 N_DASHES = 4
+_CHARACTER_PX = 5.5
 
 Weight = Literal["strong", "even", "faint"]
 
@@ -213,7 +214,8 @@ def _axes(frame: _Frame, *, has_y: bool = True) -> Markup:
         text = Markup('<text class="end" x="{}" y="{}">{}</text>')
         parts.append(text.format(frame.left - 5, _px(float(up) + 3.5), _number(value)))
     turned = Markup('<text class="mid label" transform="translate(11 {}) rotate(-90)">{}</text>')
-    parts.append(turned.format((frame.margin + foot) // 2, plain(frame.y.label)))
+    middle = (frame.margin + foot) // 2
+    parts.append(turned.format(middle, short(frame.y.label, int(2 * middle / _CHARACTER_PX))))
     return Markup("").join(parts)
 
 
