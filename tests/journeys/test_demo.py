@@ -41,6 +41,8 @@ def test_the_demo_goes_from_slide_files_to_a_report(demo: Path) -> None:
     assert (table["prob_positive"] <= table["high"]).all()
     page = (demo / "report.html").read_text()
     assert "ceiling: all known" in page
+    assert "Examples, right and wrong" in page
+    assert "No picture" not in page
     assert "Simulated cases: these figures say nothing of real ones." in page
     found = json.loads((demo / "scores.json").read_text())
     for slide in found["shown"]:

@@ -10,13 +10,16 @@ from tests.page_reader import faults_of
 
 def test_the_page_of_a_run(finished_run: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    answer = momkd("report", finished_run, "-o", page, "--cases", 2)
+    answer = momkd("report", finished_run, "-o", page, "--cases", 2, "--examples", 1)
     assert answer.code == 0, answer.err
     assert answer.out == f"report: {page}\n"
     html = page.read_text()
     assert faults_of(html) == []
     for needle in ("Paired comparison", "The flow adds up", "Memory of momkd", "Glossary"):
         assert needle in html
+    assert "Examples, right and wrong" in html
+    assert html.count("not learn from this slide") >= 2
+    assert "No picture" not in html
     assert faults_of((finished_run / "report.html").read_text()) == []
     refused(momkd("report", tmp_path), 3, "[P13]", "no run folder")
     refused(momkd("report", finished_run, "-o", finished_run / "run.json"), 2, "[G07]", ".html")

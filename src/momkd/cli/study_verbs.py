@@ -79,12 +79,17 @@ def report(
     cases: Annotated[
         int, typer.Option(help="List so many of the worst predicted cases, by their ids.")
     ] = 0,
+    examples: Annotated[
+        int,
+        typer.Option(help="Show so many slides of each class called right, and so many wrong."),
+    ] = 0,
 ) -> None:
     """One self-contained page of a run: figures with intervals, curves, proof, limits."""
     from momkd.workflows.report import report as run
     from momkd.workflows.report import tell_report
 
-    typer.echo("\n".join(tell_report(run(run_folder, output=output, n_cases=cases))))
+    written = run(run_folder, output=output, n_cases=cases, n_examples=examples)
+    typer.echo("\n".join(tell_report(written)))
 
 
 class Depth(Enum):

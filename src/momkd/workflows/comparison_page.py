@@ -6,12 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from momkd.evaluation.claims import Claims, format_p
 from momkd.evaluation.comparison import Comparison, Pair
 from momkd.evaluation.estimate import Estimate
-from momkd.storage import digest_file, write_json, write_text
+from momkd.storage import digest_file, spreadsheet, write_json, write_text
 from momkd.workflows.run_folder import describe_machine
 
 NAIVE_WARNING = (
@@ -72,8 +70,7 @@ def write_comparison(
         "machine": describe_machine(),
     }
     write_json(folder / _FILE, content)
-    table = pd.DataFrame(pairs)
-    write_text(folder / "comparison.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "comparison.csv", spreadsheet(pairs))
 
 
 def read_comparison(folder: Path) -> Mapping[str, Any] | None:

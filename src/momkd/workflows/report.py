@@ -15,6 +15,7 @@ import yaml
 from momkd.errors import ConfigError, DataError, Problem, Problems
 from momkd.workflows.comparison_page import read_comparison
 from momkd.workflows.evaluate import read_metrics, score_run
+from momkd.workflows.report_examples import MOST_EXAMPLES, examples_section, first_model
 from momkd.workflows.report_pictures import find_pictures
 from momkd.workflows.report_training import Trainings, read_trainings
 from momkd.workflows.run_folder import read_predictions, read_run
@@ -40,7 +41,9 @@ class WrittenReport:
     alarms: tuple[str, ...]
 
 
-def report(run: Path | str, *, output: Path | str | None = None, n_cases: int = 0) -> WrittenReport:
+def report(
+    run: Path | str, *, output: Path | str | None = None, n_cases: int = 0, n_examples: int = 0
+) -> WrittenReport:
     """Write the page of a run.
 
     Parameters
@@ -51,6 +54,10 @@ def report(run: Path | str, *, output: Path | str | None = None, n_cases: int = 
         The page, ``*.html``, or a folder for it; default ``report.html`` in the run folder.
     n_cases
         List so many of the worst predicted cases, by their ids; none by default.
+    n_examples
+        Show so many tested slides of each class that were called right, and so many wrong, with
+        where the model looked; needs the features of the run. Slides are numbered, unless
+        ``n_cases`` lets cases be named.
 
     Returns
     -------
@@ -62,18 +69,23 @@ def report(run: Path | str, *, output: Path | str | None = None, n_cases: int = 
     DataError
         P13 no run folder, or one that lacks what every run holds.
     ConfigError
-        G07 an output that is no page, or a number of cases out of range.
+        G07 an output that is no page, or a number of cases or examples out of range.
     """
     folder = Path(run)
     path = _page(folder, output)
     if not 0 <= n_cases <= MOST_CASES:
         what = f"got {n_cases}, wanted 0 to {MOST_CASES}"
         raise ConfigError.of("G07", "--cases", what, "all cases are in predictions.csv")
+    if not 0 <= n_examples <= MOST_EXAMPLES:
+        what = f"got {n_examples}, wanted 0 to {MOST_EXAMPLES}"
+        raise ConfigError.of("G07", "--examples", what, "momkd serve shows every slide")
     manifest = read_run(folder)
     _require_whole(folder, manifest)
     trainings = read_trainings(folder, manifest.get("jobs", ()))
     table = _tested(folder, manifest, trainings)
     alarms = [] if trainings.n_jobs else [_NO_TESTS]
+    has_table = (folder / "predictions.csv").exists()
+    comparison = read_comparison(folder) if has_table else None
     sources = PageSources(
         manifest=manifest,
         metrics=None if table is None else _score(folder, manifest, trainings, table),
@@ -82,7 +94,17 @@ def report(run: Path | str, *, output: Path | str | None = None, n_cases: int = 
         configuration=folder / "config.yaml",
         cohort=folder / "cohort.csv",
         trainings=trainings,
-        comparison=read_comparison(folder) if (folder / "predictions.csv").exists() else None,
+        comparison=comparison,
+        examples=None
+        if table is None
+        else examples_section(
+            folder,
+            table,
+            model=first_model(manifest, comparison),
+            class_names=manifest["class_names"],
+            n=n_examples,
+            names=n_cases > 0,
+        ),
         pictures=find_pictures(folder),
         alarms=alarms,
         n_cases=n_cases,

@@ -73,6 +73,12 @@ def _redraw(path: Path) -> bytes | None:
             shown = picture.convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
+    return as_jpeg(shown)
+
+
+def as_jpeg(picture: Image.Image) -> bytes:
+    """Make a picture small enough for a page: 900 px at most, on white, pixels and nothing else."""
+    shown = picture.convert("RGBA")
     shown.thumbnail((_SIDE_PX, _SIDE_PX))
     paper = Image.new("RGB", shown.size, "white")
     paper.paste(shown, mask=shown.getchannel("A"))

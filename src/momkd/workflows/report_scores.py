@@ -7,15 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from momkd.data.site_folds import MIN_OF_A_CLASS
-from momkd.evaluation.delong import delong_folds
 from momkd.evaluation.summary import METRICS
 from momkd.reporting.page import Bounded, Heading, Row, Section, Table, Words
 from momkd.reporting.words import sentence
 from momkd.workflows.report_curves import auroc_chart
-from momkd.workflows.scored_cases import scores_of
 
-MIN_OF_A_SITE = 20
 _APART = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
@@ -104,39 +100,6 @@ def comparison_section(content: Mapping[str, Any] | None, n_models: int) -> Sect
             Words(lines=content["may_claim"], is_list=True),
             Heading(text="What may not be claimed"),
             Words(lines=content["may_not_claim"], is_list=True),
-        ],
-    )
-
-
-def sites_section(cases: pd.DataFrame, site_of: Mapping[str, str]) -> Section | None:
-    """Score the tested cases of each site that is large enough; None where sites are unknown."""
-    known = cases.assign(site=cases["case_id"].map(site_of).fillna("").replace("", "(unknown)"))
-    if set(known["site"]) <= {"(unknown)"}:
-        return None
-    each = known.drop_duplicates("case_id").groupby("site")["y_true"].agg(["size", "sum"])
-    fewest = np.minimum(each["sum"], each["size"] - each["sum"])
-    is_large = (each["size"] >= MIN_OF_A_SITE) & (fewest >= MIN_OF_A_CLASS)
-    sizes = dict(zip(each.index.astype(str), each["size"].tolist(), strict=True))
-    large = sorted(each.index[is_large].astype(str), key=lambda s: (-sizes[s], s))
-    groups = {site: known[known["site"] == site] for site in large}
-    rest = known[~known["site"].isin(large)]
-    if len(rest):
-        groups[f"{len(each) - len(large)} smaller sites together"] = rest
-    return Section(
-        title="Sites",
-        parts=[
-            Table(
-                caption=f"AUROC by site: sites with {MIN_OF_A_SITE} tested cases and "
-                f"{MIN_OF_A_CLASS} of each class; cases of a site from all folds together, mean "
-                "over repeats, DeLong 95 % interval, each case counted once",
-                rows=[_site(name, part) for name, part in groups.items()],
-            ),
-            Words(
-                lines=[
-                    "Figures of single sites rest on few cases. Differences between them were not "
-                    "tested; no site may be picked out afterwards."
-                ]
-            ),
         ],
     )
 
@@ -240,19 +203,3 @@ def _probabilities(name: str, entry: Mapping[str, Any]) -> Row:
         "calibration slope (pooled)": bounded(pooled["calibration_slope"]),
         "calibration intercept (pooled)": bounded(pooled["calibration_intercept"]),
     }
-
-
-def _site(name: str, part: pd.DataFrame) -> Row:
-    one = part.drop_duplicates("case_id")
-    row: dict[str, Any] = {
-        "site": name,
-        "cases": len(one),
-        "positive": int(one["y_true"].sum()),
-    }
-    for model, of_model in part.groupby("model", sort=False):
-        pooled = [scores_of(p) for _, p in of_model.groupby("seed", sort=True)]
-        found = delong_folds(pooled)
-        row[str(model)] = Bounded(
-            value=found.value, low=found.low, high=found.high, why=found.why_undefined
-        )
-    return row

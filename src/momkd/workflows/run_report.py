@@ -13,6 +13,7 @@ from momkd.reporting.glossary import GLOSSARY
 from momkd.reporting.page import Facts, Listing, Picture, Report, Section, Table, Words
 from momkd.reporting.report import write_report
 from momkd.workflows.report_curves import curves_section
+from momkd.workflows.report_groups import sites_section, subgroups_section
 from momkd.workflows.report_limits import tell_limits
 from momkd.workflows.report_models import models_table
 from momkd.workflows.report_patients import (
@@ -25,7 +26,6 @@ from momkd.workflows.report_scores import (
     cases_table,
     comparison_section,
     scores_section,
-    sites_section,
 )
 from momkd.workflows.report_training import (
     Trainings,
@@ -53,7 +53,7 @@ class PageSources:
         What the trainings left; none of an external cohort.
     comparison
         Content of ``comparison.json``, where there is one.
-    extra_tables, pictures
+    extra_tables, examples, pictures
         Shown beside the rest.
     n_cases
         How many of the worst predicted cases are listed; none unless asked, for such a page names
@@ -69,6 +69,7 @@ class PageSources:
     trainings: Trainings | None = None
     comparison: Mapping[str, Any] | None = None
     extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    examples: Section | None = None
     pictures: Sequence[Picture] = ()
     alarms: Sequence[str] = ()
     n_cases: int = 0
@@ -86,6 +87,7 @@ def write_run_report(
     extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     attention: Figure | None = None,
     comparison: Mapping[str, Any] | None = None,
+    examples: Section | None = None,
 ) -> Path:
     """Write ``report.html`` of a run, an external cohort or a demo into a folder.
 
@@ -120,6 +122,7 @@ def write_run_report(
         trainings=None if run is None else read_trainings(run, manifest.get("jobs", ())),
         comparison=comparison,
         extra_tables=extra_tables or {},
+        examples=examples,
         pictures=pictures,
     )
     write_page(target / "report.html", sources)
@@ -148,6 +151,7 @@ def write_page(path: Path, of: PageSources) -> None:
                 Section(title=t, parts=[Table(caption=t, rows=r)])
                 for t, r in of.extra_tables.items()
             ],
+            *_given(of.examples),
             *([Section(title="Pictures", parts=of.pictures)] if of.pictures else []),
             patients_section(manifest["counts"], of.dropped, cohort),
             *_given(folds_section(manifest, n_panels, content), sites_table(manifest)),
@@ -199,6 +203,7 @@ def _scored_sections(of: PageSources, cohort: pd.DataFrame | None) -> list[Secti
     if cohort is not None:
         site_of = dict(zip(cohort["case_id"], cohort["site"], strict=True))
         parts.append(sites_section(of.cases, site_of))
+        parts.append(subgroups_section(of.cases, cohort, of.dropped.with_name("covariates.csv")))
     if of.n_cases:
         table = cases_table(of.cases, names, first, of.n_cases)
         parts.append(Section(title="Cases predicted worst", parts=[table]))
