@@ -89,9 +89,7 @@ def test_examples_are_the_clearest_of_each_kind() -> None:
     assert two[1].probability == pytest.approx(0.8), "mean over its slides"
 
 
-def test_examples_without_features_are_told_and_not_named(
-    run: Path, tmp_path: Path
-) -> None:
+def test_examples_without_features_are_told_and_not_named(run: Path, tmp_path: Path) -> None:
     page = report(run, output=tmp_path / "page.html", n_examples=1).path.read_text("utf-8")
     assert faults_of(page) == []
     words = PageReader(page).words

@@ -15,6 +15,7 @@ import yaml
 from momkd.errors import ConfigError, DataError, Problem, Problems
 from momkd.workflows.comparison_page import read_comparison
 from momkd.workflows.evaluate import read_metrics, score_run
+from momkd.workflows.report_atlas import atlas_section
 from momkd.workflows.report_examples import MOST_EXAMPLES, examples_section, first_model
 from momkd.workflows.report_pictures import find_pictures
 from momkd.workflows.report_training import Trainings, read_trainings
@@ -105,6 +106,7 @@ def report(
             n=n_examples,
             names=n_cases > 0,
         ),
+        atlas=atlas_section(folder, manifest["class_names"]),
         pictures=find_pictures(folder),
         alarms=alarms,
         n_cases=n_cases,

@@ -53,7 +53,7 @@ class PageSources:
         What the trainings left; none of an external cohort.
     comparison
         Content of ``comparison.json``, where there is one.
-    extra_tables, examples, pictures
+    extra_tables, examples, atlas, pictures
         Shown beside the rest.
     n_cases
         How many of the worst predicted cases are listed; none unless asked, for such a page names
@@ -70,6 +70,7 @@ class PageSources:
     comparison: Mapping[str, Any] | None = None
     extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     examples: Section | None = None
+    atlas: Section | None = None
     pictures: Sequence[Picture] = ()
     alarms: Sequence[str] = ()
     n_cases: int = 0
@@ -156,6 +157,7 @@ def write_page(path: Path, of: PageSources) -> None:
             patients_section(manifest["counts"], of.dropped, cohort),
             *_given(folds_section(manifest, n_panels, content), sites_table(manifest)),
             *_trained_sections(of),
+            *_given(of.atlas),
             Section(
                 title="Limits",
                 parts=[Words(lines=tell_limits(manifest, of.metrics), is_list=True)],
