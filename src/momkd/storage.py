@@ -102,6 +102,19 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, canonical_json(content))
 
 
+def require_inside(root: Path, path: Path) -> None:
+    """Refuse an output that a link inside its folder would carry elsewhere.
+
+    Raises
+    ------
+    MachineError
+        R04 ``path``, links followed, does not lie below ``root``.
+    """
+    if not path.resolve().is_relative_to(root.resolve()):
+        what = f"a link leads out of {root}"
+        raise MachineError.of("R04", str(path), what, "remove the link or choose another -o")
+
+
 def text_cell(text: str) -> str:
     """Put a quote before text that a spreadsheet would take for a formula (R02).
 

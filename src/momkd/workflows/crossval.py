@@ -14,7 +14,7 @@ from momkd.errors import ConfigError
 from momkd.fitting.kernels import kernels_of_fit
 from momkd.models.table import MODELS
 from momkd.models.tabular import TABULAR
-from momkd.storage import lock_folder
+from momkd.storage import lock_folder, require_inside
 from momkd.types import Cohort
 from momkd.workflows.audit import AuditedCohort, audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files, say
@@ -113,6 +113,8 @@ def crossval(
             for choice in choices
             for fold in protocol.folds
         ]
+        for job in jobs:
+            require_inside(folder, job.folder)
         models = _with_earlier(folder, "models", [c.label for c in choices])
         manifest = {
             "models": models,

@@ -14,12 +14,13 @@ from momkd.data.features import examine_files, find_feature_files, read_bag
 from momkd.data.layouts.material import ReadRules
 from momkd.errors import DataError, IntegrityError, ModelError, Problem, TooManyDroppedError
 from momkd.predictor import Ensemble, EnsemblePrediction, from_pretrained, load_predictor
-from momkd.storage import spreadsheet, write_text
+from momkd.storage import require_inside, spreadsheet, write_text
 from momkd.types import SlideFile
 from momkd.workflows.console import count_files, say
 from momkd.workflows.heatmap import heatmap
 from momkd.workflows.predict_pixels import EmbeddedSlides, embed_slides, part_inputs
 from momkd.workflows.score_file import evidence_of, store_answer
+from momkd.workflows.stored_scores import file_names
 
 if TYPE_CHECKING:
     from momkd.slides.reader import SlideRules
@@ -167,8 +168,10 @@ def predict(
     table = _write(Path(output), scored, problems)
     if attention is not None or heatmaps is not None:
         kept = Path(attention if attention is not None else str(heatmaps))
+        names = file_names((one.slide.slide_id for one in scored), ".h5")
         for one in scored:
-            place = kept / one.model / f"{one.slide.slide_id}.h5"
+            place = kept / one.model / names[one.slide.slide_id]
+            require_inside(kept, place)
             n = len(one.ensemble.members)
             who = "the predictor" if n == 1 else f"all {n} models of the run together"
             store_answer(place, one.answer, one.model, one.evidence, made_by=who)

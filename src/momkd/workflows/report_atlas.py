@@ -13,7 +13,7 @@ from momkd.reporting.tile_layers import slot_layer
 from momkd.reporting.words import short
 from momkd.storage import plain_cell
 from momkd.workflows.console import say
-from momkd.workflows.stored_scores import file_name, read_scores
+from momkd.workflows.stored_scores import find_scores, read_scores
 
 _DPI = 90
 _PICTURED = 2
@@ -32,6 +32,8 @@ def atlas_section(run: Path, class_names: Sequence[str]) -> Section | None:
     """
     for path in sorted(run.glob("*/slots.csv")):
         folder = path.parent
+        if not path.resolve().is_relative_to(run.resolve()):
+            continue
         try:
             return _section(folder, class_names)
         except (OSError, KeyError, ValueError, IndexError, DataError) as error:
@@ -105,7 +107,7 @@ def _pictures(folder: Path, slots: pd.DataFrame, class_names: Sequence[str]) -> 
             best = first[(first["class_name"] == name) & (first["slot"] == number)]
             if best.empty or pictured == _PICTURED:
                 continue
-            path = folder / "scores" / file_name(best["slide_id"].iloc[0], ".h5")
+            path = find_scores(folder / "scores", best["slide_id"].iloc[0])
             parts.append(_picture(path, label, int(number) - 1, class_names))
             pictured += 1
     return parts

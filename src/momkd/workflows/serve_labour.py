@@ -16,6 +16,7 @@ from momkd.viewer.catalogue import Score, SlideEntry
 from momkd.viewer.jobs import Tell, Work
 from momkd.viewer.roots import key_of
 from momkd.workflows.score_slide import score_slide
+from momkd.workflows.stored_scores import file_names
 
 if TYPE_CHECKING:
     from momkd.slides.reader import SlideRules
@@ -116,6 +117,7 @@ def _entries(place: Path, file: Path, answer: dict[str, Any]) -> list[SlideEntry
     by_slide: dict[str, list[Mapping[str, Any]]] = {}
     for row in answer["rows"]:
         by_slide.setdefault(row["slide_id"], []).append(row)
+    names = file_names(by_slide, ".h5")
     return [
         SlideEntry(
             key=key_of("new", f"{file}\0{slide_id}"),
@@ -125,7 +127,7 @@ def _entries(place: Path, file: Path, answer: dict[str, Any]) -> list[SlideEntry
             is_new=True,
             scores={row["model"]: _score(row) for row in rows},
             score_files={
-                row["model"]: place / "scores" / row["model"] / f"{slide_id}.h5" for row in rows
+                row["model"]: place / "scores" / row["model"] / names[slide_id] for row in rows
             },
         )
         for slide_id, rows in by_slide.items()
