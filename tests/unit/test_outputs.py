@@ -10,6 +10,9 @@ import pytest
 from PIL import Image
 
 from momkd.errors import MachineError, Problem
+from momkd.reporting.figures import svg_of
+from momkd.reporting.heatmap import draw_layer
+from momkd.reporting.tile_layers import attention_layer
 from momkd.storage import require_inside
 from momkd.types import TileGrid
 from momkd.workflows.audit import write_problems
@@ -165,3 +168,15 @@ def test_pictures_and_polygons_of_any_name_hold_it_as_text(tmp_path: Path, name:
     assert "<script" not in svg
     shapes = json.loads(picture.with_suffix(".geojson").read_text(encoding="utf-8"))
     assert len(shapes["features"]) == 3
+
+
+def test_r09_the_picture_of_a_large_slide_does_not_grow_by_tile() -> None:
+    y, x = np.divmod(np.arange(20_000), 200)
+    coords = np.stack([x, y], axis=1) * 512
+    grid = TileGrid(slide_id="s", coords_px0=coords, tile_px0=512.0, tile_px=256, mpp=0.5)
+    shares = np.random.default_rng(0).random(20_000)
+    svg = svg_of(draw_layer(grid, attention_layer(shares / shares.sum()), title="s"))
+    assert len(svg) < 500_000
+    assert svg.count("<image") == 2, "the tiles and the colour bar"
+    assert svg.count("<path") < 100
+    assert "attention (multiples of an even share)</text>" in svg, "words stay words"

@@ -1,9 +1,9 @@
 """What the slots of one training see, in the report of its run: from an atlas in the run folder."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from momkd.errors import DataError
 from momkd.reporting.figures import png_of
@@ -17,6 +17,7 @@ from momkd.workflows.stored_scores import find_scores, read_scores
 
 _DPI = 90
 _PICTURED = 2
+_Rows = list[dict[str, str]]
 _SHARES = {
     "share_of_evidence": "share of the evidence",
     "share_of_attention": "share of the attention",
@@ -43,11 +44,11 @@ def atlas_section(run: Path, class_names: Sequence[str]) -> Section | None:
 
 
 def _section(folder: Path, class_names: Sequence[str]) -> Section:
-    slots = _read(folder / "slots.csv")
     genes = _read(folder / "slot_genes.csv") if (folder / "slot_genes.csv").is_file() else None
-    order = slots["share_of_evidence"].astype(float).sort_values(ascending=False, kind="stable")
-    rows = [_row(slots.loc[i].to_dict(), genes) for i in order.index]
-    n_slides, n_cases = slots["n_slides"].iloc[0], slots["n_cases"].iloc[0]
+    slots = sorted(
+        _read(folder / "slots.csv"), key=lambda slot: float(slot["share_of_evidence"]), reverse=True
+    )
+    n_slides, n_cases = slots[0]["n_slides"], slots[0]["n_cases"]
     told = "Gene: the one that goes with the slot most strongly within the classes, Spearman's rho "
     told += "with its interval; intervals of all pairs hold together with 95 % probability. "
     return Section(
@@ -65,51 +66,58 @@ def _section(folder: Path, class_names: Sequence[str]) -> Section:
                 caption="Slots, those that carry most of the evidence first; shares from 0 to 1, "
                 f"means over {n_cases} cases. {told if genes is not None else ''}Dead: hardly any "
                 "tile; duplicate, twin: the same as another slot of its own class, of the other",
-                rows=rows,
+                rows=[_row(slot, genes) for slot in slots],
             ),
-            *_pictures(folder, slots.loc[order.index], class_names),
+            *_pictures(folder, slots, class_names),
         ],
     )
 
 
-def _read(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return table.map(plain_cell)
+def _read(path: Path) -> _Rows:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [
+            {key: plain_cell(cell or "") for key, cell in row.items()}
+            for row in csv.DictReader(stream)
+        ]
 
 
-def _row(slot: Mapping[str, str], genes: pd.DataFrame | None) -> Row:
+def _row(slot: Mapping[str, str], genes: _Rows | None) -> Row:
     notes = [n for n in ("dead", "duplicate", "twin") if slot[n] == "yes"]
-    row = {"slot": f"{slot['class_name']} {slot['slot']}"}
+    row: dict[str, Any] = {"slot": f"{slot['class_name']} {slot['slot']}"}
     row |= {heading: float(slot[key]) for key, heading in _SHARES.items()}
-    row |= {"notes": ", ".join(notes)}
+    row["notes"] = ", ".join(notes)
     return row if genes is None else row | _gene(slot, genes)
 
 
-def _gene(slot: Mapping[str, str], genes: pd.DataFrame) -> Row:
-    is_own = (genes["class_name"] == slot["class_name"]) & (genes["slot"] == slot["slot"])
-    own = genes[is_own & (genes["rho_within_class"] != "")]
-    if own.empty:
+def _gene(slot: Mapping[str, str], genes: _Rows) -> dict[str, Any]:
+    own = [g for g in genes if _is_of(g, slot["class_name"], slot["slot"]) and _rho(g) is not None]
+    if not own:
         return {"gene": "", "rho within class": None}
-    first = own.loc[own["rho_within_class"].astype(float).abs().idxmax()]
-    rho, low, high = (float(first[f"{k}_within_class"] or "nan") for k in ("rho", "low", "high"))
-    return {"gene": first["gene"], "rho within class": Bounded(value=rho, low=low, high=high)}
+    first = max(own, key=lambda g: abs(_rho(g) or 0.0))
+    low, high = (float(first[f"{k}_within_class"] or "nan") for k in ("low", "high"))
+    found = Bounded(value=_rho(first), low=low, high=high)
+    return {"gene": first["gene"], "rho within class": found}
 
 
-def _pictures(folder: Path, slots: pd.DataFrame, class_names: Sequence[str]) -> list[Part]:
+def _rho(gene: Mapping[str, str]) -> float | None:
+    cell = gene["rho_within_class"]
+    return float(cell) if cell else None
+
+
+def _is_of(row: Mapping[str, str], class_name: str, slot: str) -> bool:
+    return (row["class_name"], row["slot"]) == (class_name, slot)
+
+
+def _pictures(folder: Path, slots: _Rows, class_names: Sequence[str]) -> list[Part]:
     """Draw, of each class, the slots that carry most of the evidence, each on its best slide."""
-    top = _read(folder / "top_tiles.csv")
-    first = top[top["rank"] == "1"]
+    first = [tile for tile in _read(folder / "top_tiles.csv") if tile["rank"] == "1"]
     parts: list[Part] = []
     for label, name in enumerate(class_names):
-        ours = slots[slots["class_name"] == name]
-        pictured = 0
-        for number in ours["slot"]:
-            best = first[(first["class_name"] == name) & (first["slot"] == number)]
-            if best.empty or pictured == _PICTURED:
-                continue
-            path = find_scores(folder / "scores", best["slide_id"].iloc[0])
+        numbers = [slot["slot"] for slot in slots if slot["class_name"] == name]
+        best = [(n, tile) for n in numbers for tile in first if _is_of(tile, name, n)]
+        for number, tile in best[:_PICTURED]:
+            path = find_scores(folder / "scores", tile["slide_id"])
             parts.append(_picture(path, label, int(number) - 1, class_names))
-            pictured += 1
     return parts
 
 

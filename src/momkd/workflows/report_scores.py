@@ -155,7 +155,7 @@ def _n_positive(entry: Mapping[str, Any]) -> int:
     return max(by_seed.values(), default=0)
 
 
-def _denominators(entry: Mapping[str, Any]) -> Row:
+def _denominators(entry: Mapping[str, Any]) -> dict[str, Any]:
     positive = _n_positive(entry)
     return {"positive cases": positive, "negative cases": entry["n_cases"] - positive}
 
