@@ -75,6 +75,7 @@ def test_the_page_says_what_the_folder_knows(run: Path) -> None:
         "counted as positiveHER2",
         "compares tiles with learnt patterns",
         "Tested: 90 patients, 30 of them HER2.",
+        "sensitivity is of 30 positive, specificity of 60 negative patients",
         "no better on validation for a while",
         "The flow adds up",
         "momkd crossval -c RUN/config.yaml --model momkd,abmil --seeds 2",
@@ -149,6 +150,11 @@ def test_a_comparison_is_shown_with_its_claims(run: Path) -> None:
     for line in (*found.claims.may, *found.claims.may_not):
         assert line in page.words
     assert "No paired comparison was made" not in page.words
+    row = "againstAUROC of abmilAUROC of the otherdifference (95 % interval)pHolm p"
+    assert row in page.words, "whatever the order of keys in the file"
+    (pair,) = json.loads((run / "comparison.json").read_text())["pairs"]
+    shown = f"{pair['difference']:.3f} ({pair['low']:.3f} to {pair['high']:.3f})"
+    assert f'data-v="{pair["difference"]:.6g}">{shown}<' in html, "sorted as a number"
     # the method that was named is the strong line
     assert html.count('class="k1 d1 strong"') == 3
 

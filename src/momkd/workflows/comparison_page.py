@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from momkd.evaluation.claims import Claims, format_p
+from momkd.evaluation.claims import Claims, format_p, metric_words
 from momkd.evaluation.comparison import Comparison, Pair
 from momkd.evaluation.estimate import Estimate
 from momkd.storage import digest_file, spreadsheet, write_json, write_text
@@ -32,7 +32,8 @@ def describe_comparison(of: Comparison) -> list[str]:
     repeats = f" in {of.n_repeats} repeats" if of.n_repeats > 1 else ""
     level = f"{of.level:.0%}"
     return [
-        f"{of.metric} of {of.method} against {len(of.pairs)} others; {where}{repeats}; {of.test}",
+        f"{metric_words(of.metric)} of {of.method} against {len(of.pairs)} others; {where}"
+        f"{repeats}; {of.test}",
         f"difference: {of.method} minus the other, with its {level} interval, not adjusted for the "
         "number of comparisons; Holm p is; P(equal): that the true difference is within "
         f"{of.rope}; detectable: the least difference that would have been significant here",

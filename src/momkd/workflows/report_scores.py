@@ -1,5 +1,6 @@
 """The part of a report about figures: how well each model does, and what may be said of it."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from momkd.evaluation.claims import format_p, metric_words
 from momkd.evaluation.summary import METRICS
-from momkd.reporting.page import Bounded, Heading, Row, Section, Table, Words
+from momkd.reporting.page import Bounded, Heading, Row, Section, Span, Table, Words
 from momkd.reporting.words import sentence
 from momkd.workflows.report_curves import auroc_chart
 
@@ -34,6 +36,7 @@ _OF_A_FOLD = ("seed", "fold", "n", "n_positive", "threshold", *METRICS)
 def scores_section(metrics: Mapping[str, Any], class_names: Sequence[str]) -> Section:
     """Tell the figures of every model, with 95 % intervals."""
     models = metrics["models"]
+    shared = _shared_counts(models)
     return Section(
         title="Results",
         parts=[
@@ -46,13 +49,13 @@ def scores_section(metrics: Mapping[str, Any], class_names: Sequence[str]) -> Se
             ),
             Table(
                 caption=f"Calls at the threshold chosen on validation ({class_names[-1]} at or "
-                "above it); accuracy is to be read beside the majority rate",
-                rows=[_calls(name, entry) for name, entry in models.items()],
+                f"above it){shared}; accuracy is to be read beside the majority rate",
+                rows=[_calls(name, entry, shared) for name, entry in models.items()],
             ),
             Table(
                 caption="Two points of each ROC curve, read off the tested cases: they describe "
-                "the curve, and no threshold that was set beforehand",
-                rows=[_points(name, entry) for name, entry in models.items()],
+                f"the curve, and no threshold that was set beforehand{shared}",
+                rows=[_points(name, entry, shared) for name, entry in models.items()],
             ),
             Table(
                 caption="Whether the probabilities can be read as such (slope 1 and intercept 0 "
@@ -88,20 +91,46 @@ def comparison_section(content: Mapping[str, Any] | None, n_models: int) -> Sect
             "intervals that overlap or do not are no test."
         )
         return Section(title=title, parts=[Words(lines=[line])])
+    metric = metric_words(str(content["metric"]))
     return Section(
         title=title,
         parts=[
             Table(
                 caption="One method, named before results were seen, against each other model",
-                rows=content["table"],
+                rows=[_pair(pair, str(content["method"]), metric) for pair in content["pairs"]],
             ),
-            Words(lines=content["about"]),
+            Words(lines=[sentence(line) for line in content["about"]]),
             Heading(text="What may be claimed"),
             Words(lines=content["may_claim"], is_list=True),
             Heading(text="What may not be claimed"),
             Words(lines=content["may_not_claim"], is_list=True),
         ],
     )
+
+
+def _pair(pair: Mapping[str, Any], method: str, metric: str) -> Row:
+    """Give one comparison with numbers that a column can be sorted by."""
+    low, high = pair["bootstrap_low"], pair["bootstrap_high"]
+    row = {
+        "against": pair["other"],
+        f"{metric} of {method}": pair["score"],
+        f"{metric} of the other": pair["score_other"],
+        "difference (95 % interval)": Bounded(
+            value=pair["difference"], low=pair["low"], high=pair["high"], why=pair["why_undefined"]
+        ),
+        "p": _p(pair["p"]),
+        "Holm p": _p(pair["p_holm"]),
+        "P(equal), 0 to 1": pair["p_within_rope"],
+        "detectable": pair["minimum_detectable"],
+        "bootstrap interval": None if None in (low, high) else Span(low=low, high=high),
+    }
+    if "naive_p" in pair:
+        row["naive p (warning)"] = _p(pair["naive_p"])
+    return row
+
+
+def _p(value: float | None) -> str | None:
+    return None if value is None or math.isnan(value) else format_p(value)
 
 
 def cases_table(cases: pd.DataFrame, class_names: Sequence[str], first: str, most: int) -> Table:
@@ -166,6 +195,15 @@ def _tested(models: Mapping[str, Any], positive: str) -> list[str]:
     return [f"Tested: {n:,} patients, {k:,} of them {positive}." for n, k in sorted(counts)]
 
 
+def _shared_counts(models: Mapping[str, Any]) -> str:
+    """Say what shares are of, where it is the same for all models; else each row says it."""
+    counts = {(entry["n_cases"], _n_positive(entry)) for entry in models.values()}
+    if len(counts) != 1:
+        return ""
+    ((n, k),) = counts
+    return f"; sensitivity is of {k:,} positive, specificity of {n - k:,} negative patients"
+
+
 def _within_0_and_1(found: Mapping[str, float | None]) -> Bounded:
     """Cut an interval by the t distribution where an area ends."""
 
@@ -179,19 +217,19 @@ def _share_positive(per_fold: Sequence[Mapping[str, Any]]) -> float:
     return float(np.mean([row["n_positive"] / row["n"] for row in per_fold]))
 
 
-def _calls(name: str, entry: Mapping[str, Any]) -> Row:
-    row: dict[str, Any] = {"model": name} | _denominators(entry)
+def _calls(name: str, entry: Mapping[str, Any], shared: str) -> Row:
+    row: dict[str, Any] = {"model": name} | ({} if shared else _denominators(entry))
     for key, heading in _CALLS.items():
         row[heading] = bounded(entry["mean_over_folds"][key])
     cuts = [fold["threshold"] for fold in entry["per_fold"]]
-    row["thresholds, least to most"] = f"{min(cuts):.3f} to {max(cuts):.3f}"
+    row["thresholds, least to most"] = Span(low=min(cuts), high=max(cuts))
     return row
 
 
-def _points(name: str, entry: Mapping[str, Any]) -> Row:
+def _points(name: str, entry: Mapping[str, Any], shared: str) -> Row:
     mean = entry["mean_over_folds"]
     figures = {heading: bounded(mean[key]) for key, heading in _POINTS.items()}
-    return {"model": name} | _denominators(entry) | figures
+    return {"model": name} | ({} if shared else _denominators(entry)) | figures
 
 
 def _probabilities(name: str, entry: Mapping[str, Any]) -> Row:
