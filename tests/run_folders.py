@@ -19,6 +19,7 @@ def write_run(
     *,
     n: int = 90,
     seeds: int = 2,
+    n_folds: int = N_FOLDS,
     epochs: int = 4,
     word: str = "HER2",
     open_jobs: Sequence[str] = (),
@@ -41,7 +42,7 @@ def write_run(
     jobs, rows, folds, sides = [], [], [], []
     for seed in range(seeds):
         order = np.random.default_rng(seed).permutation(n)
-        parts = np.array_split(order, N_FOLDS)
+        parts = np.array_split(order, n_folds)
         for fold, test in enumerate(parts):
             others = [i for i in order if i not in set(test)]
             val, train = others[:12], others[12:]
@@ -50,7 +51,7 @@ def write_run(
                 sides.append(_side(seed, fold, side, members, y, site, word))
     for model, seed in itertools.product(models, range(seeds)):
         order = np.random.default_rng(seed).permutation(n)
-        for fold, test in enumerate(np.array_split(order, N_FOLDS)):
+        for fold, test in enumerate(np.array_split(order, n_folds)):
             job = f"{model}/seed-{seed}/fold-{fold}"
             jobs.append(job)
             rng = np.random.default_rng([len(model), seed, fold])
@@ -69,7 +70,7 @@ def write_run(
     pd.DataFrame(folds, columns=columns).to_csv(folder / "folds.csv", index=False)
     _write_cohort(folder, cases, y, site, names, word)
     proof = {
-        "protocol": f"{N_FOLDS} folds by case, stratified by label; {seeds} seeds",
+        "protocol": f"{n_folds} folds by case, stratified by label; {seeds} seeds",
         "statements": [
             "no case and no slide file (SHA-256) stands on two sides of a fold",
             "sites cross: of 2 sites on a test side 2 also train",

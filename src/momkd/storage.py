@@ -1,7 +1,9 @@
 """Files that appear whole or not at all, digests, and the lock of a run folder."""
 
+import csv
 import fcntl
 import hashlib
+import io
 import json
 import math
 import os
@@ -9,7 +11,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -98,6 +100,60 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically, in canonical form."""
     write_text(path, canonical_json(content))
+
+
+def require_inside(root: Path, path: Path) -> None:
+    """Refuse an output that a link inside its folder would carry elsewhere.
+
+    Raises
+    ------
+    MachineError
+        R04 ``path``, links followed, does not lie below ``root``.
+    """
+    if not path.resolve().is_relative_to(root.resolve()):
+        what = f"a link leads out of {root}"
+        raise MachineError.of("R04", str(path), what, "remove the link or choose another -o")
+
+
+def text_cell(text: str) -> str:
+    """Put a quote before text that a spreadsheet would take for a formula (R02).
+
+    That is text which begins with ``= + - @``, also behind blanks, or with a tab or a return. Text
+    that begins with a quote gets one more, so that :func:`plain_cell` gives any text back. For
+    tables that people open; tables that momkd reads again hold text as it is.
+    """
+    begins = text.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] in ("\t", "\r", "'")
+    return f"'{text}" if text and begins else text
+
+
+def plain_cell(cell: str) -> str:
+    """Give back the text of which :func:`text_cell` made a cell."""
+    return cell.removeprefix("'")
+
+
+def spreadsheet(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """Set a CSV table that people open: text as by :func:`text_cell`, headings too.
+
+    Parameters
+    ----------
+    rows
+        Key -> text, number, truth value or None, which is blank; so is NaN.
+    columns
+        In this order; by default the keys in the order they first occur.
+    """
+    rows = list(rows)
+    names = list(columns) or list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([text_cell(name) for name in names])
+    writer.writerows([[_cell(row.get(name)) for name in names] for row in rows])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return text_cell(value) if isinstance(value, str) else value
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -70,8 +70,15 @@ def test_folded_parts_open_on_paper(watch: Any, page_file: Path) -> None:
     page = watched.page
     page.goto(home)
     assert page.locator("details:not([open])").count() > 0
+    buttons = page.locator("thead button").count()
+    assert buttons > 0
     page.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("thead button").count() == 0, "heads with buttons are not repeated"
+    assert page.locator("thead th").first.inner_text() == "name"
     assert page.locator("details:not([open])").count() == 0
     page.evaluate("() => window.dispatchEvent(new Event('afterprint'))")
     assert page.locator("details:not([open])").count() > 0
+    assert page.locator("thead button").count() == buttons
+    page.locator("thead button").first.click()
+    assert page.locator("thead th").first.get_attribute("aria-sort") == "ascending"
     watched.require_well()

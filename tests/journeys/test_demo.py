@@ -41,6 +41,8 @@ def test_the_demo_goes_from_slide_files_to_a_report(demo: Path) -> None:
     assert (table["prob_positive"] <= table["high"]).all()
     page = (demo / "report.html").read_text()
     assert "ceiling: all known" in page
+    assert "Examples, right and wrong" in page
+    assert "No picture" not in page
     assert "Simulated cases: these figures say nothing of real ones." in page
     found = json.loads((demo / "scores.json").read_text())
     for slide in found["shown"]:
@@ -92,7 +94,9 @@ def test_too_few_cases_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_quicker_demo_from_features_shows_the_exact_ceiling(tmp_path: Path) -> None:
-    answer = momkd("demo", "-o", tmp_path / "d", "--from", "features", "--cases", "60")
+    answer = momkd(
+        *("demo", "-o", tmp_path / "d", "--from", "features", "--cases", "60"), timeout_s=1800
+    )
     assert answer.code == 0, answer.err
     assert "ceiling: exact posterior" in answer.out
     assert not (tmp_path / "d" / "cohort" / "slides").exists()

@@ -17,7 +17,8 @@ from momkd.errors import DataError, IntegrityError
 from momkd.slides.reader import SlideRules
 from momkd.viewer.run_tables import read_run_facts
 from momkd.viewer.stored_scores import read_scores
-from momkd.workflows.serve_labour import PredictorLabour, score_slide
+from momkd.workflows.score_slide import score_slide
+from momkd.workflows.serve_labour import PredictorLabour
 from tests.journeys.run_momkd import command, environment, momkd, refused
 
 

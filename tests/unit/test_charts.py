@@ -85,7 +85,7 @@ def test_intervals_name_each_row_and_say_what_is_not_defined() -> None:
     assert svg.count("<circle") == 2
     assert svg.count('class="k0 bar"') == 1
     assert svg.count("not defined") == 1
-    assert "a" * 27 + "…" in svg
+    assert "a" * 25 + "…" in svg
     assert 'aria-label="AUROC"' in svg
 
 

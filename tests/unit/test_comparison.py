@@ -173,7 +173,7 @@ def test_a_clear_winner_an_equal_and_a_copy() -> None:
     assert by_name["copy"].verdict.value == 0
     assert np.isnan(by_name["copy"].p_holm)
     claims = state_claims(found)
-    assert [s for s in claims.may if "abmil" in s and "higher auroc" in s and "better" in s]
+    assert [s for s in claims.may if "abmil" in s and "higher AUROC" in s and "better" in s]
     assert not [s for s in claims.may if "wikg" in s and "better" in s]
     assert [s for s in claims.may_not if "copy" in s and "same in every fold" in s]
     assert [s for s in claims.may_not if "order of the models" in s]
@@ -186,7 +186,7 @@ def test_lower_is_better_for_brier() -> None:
         models, method="abmil", metric="brier", test_over_train=RATIO, n_draws=200
     )
     (sentence,) = state_claims(found).may
-    assert "higher brier" in sentence
+    assert "higher Brier score" in sentence
     assert "worse" in sentence
 
 

@@ -108,10 +108,18 @@ def test_a_page_is_well_formed_and_readable_by_all(tmp_path: Path) -> None:
 def test_the_checks_of_a_page_find_what_is_wrong() -> None:
     bad = (
         '<html><body onload="x"><h1>t</h1><h3>t</h3><a href="https://a">b</a><img src="x.png">'
-        '<svg></svg><table><th>a</th></table><p id="a"></p><p id="a"></body></html>'
+        '<svg><text transform="translate(11 20) rotate(-90)">far too long</text></svg>'
+        '<table><th>a</th></table><p id="a"></p><p id="a"></body></html>'
     )
     told = " ".join(faults_of(bad))
-    for needle in ("onload", "points to https://a", "without alt", "text alternative", "caption"):
+    for needle in (
+        "onload",
+        "points to https://a",
+        "without alt",
+        "text alternative",
+        "caption",
+        "axis",
+    ):
         assert needle in told
     for needle in ("an id twice", "order", "scope", "language", "elsewhere", "closed", "script"):
         assert needle in told

@@ -38,8 +38,8 @@ def test_duplicates_are_counted_and_named() -> None:
     summary, every = tables_of_slots([("a", unit), ("b", unit[::-1])], ("no", "yes"))
     negative, positive = summary.rows
     assert (negative["class"], negative["slots"]) == ("no", 2)
-    assert (negative["with a duplicate"].low, negative["with a duplicate"].high) == (0, 2)
-    assert positive["with a twin"].value == 0
+    assert negative["slots with a duplicate"] == "1 (0 to 2)"
+    assert positive["slots with a twin"] == "0 (0 to 0)"
     assert [row["notes"] for row in every.rows] == ["duplicate", "duplicate", "", ""]
     assert every.rows[0]["nearest of its class"] == "no 2"
     assert every.rows[0]["cosine"] == pytest.approx(1)

@@ -73,6 +73,11 @@ def test_the_page_says_what_the_folder_knows(run: Path) -> None:
     assert f"{again['value']:.3f} ({again['low']:.3f} to {again['high']:.3f})" in words
     for needle in (
         "HER2: HER2 against no HER2",
+        "counted as positiveHER2",
+        "compares tiles with learnt patterns",
+        "Tested: 90 patients, 30 of them HER2.",
+        "sensitivity is of 30 positive, specificity of 60 negative patients",
+        "no better on validation for a while",
         "The flow adds up",
         "Participants by side and class",
         "TRIPOD+AI",
@@ -89,6 +94,28 @@ def test_the_page_says_what_the_folder_knows(run: Path) -> None:
     charts = [a for a in page.all("svg") if a.get("role") == "img"]
     assert len(charts) == 1 + 3 + 2 + 3 + 3 + 3  # AUROC; curves; calibration; trainings; memory
     assert f"momkd {area['value']:.3f}" in str(charts[0]["aria-label"])
+
+
+def test_an_interval_of_an_area_stays_within_0_and_1(run: Path) -> None:
+    content = json.loads((run / "metrics.json").read_text())
+    content["models"]["momkd"]["auroc_if_trained_again"] = {"value": 0.8, "low": -0.1, "high": 1.1}
+    content["models"]["abmil"]["auroc_if_trained_again"] = {
+        "value": None,
+        "low": None,
+        "high": None,
+    }
+    (run / "metrics.json").write_text(json.dumps(content))
+    _, page = page_of(run)
+    assert "0.800 (0.000 to 1.000)" in page.words
+
+
+def test_columns_keep_their_order_in_a_file_that_sorts_its_keys(run: Path) -> None:
+    content = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(content, sort_keys=True))
+    _, page = page_of(run)
+    words = " ".join(page.words.split())
+    assert "seedfoldsidecasespositive casesslides" in words
+    assert words.count("training") > 6
 
 
 def test_nothing_is_scored_again_and_nothing_else_is_written(
@@ -126,6 +153,11 @@ def test_a_comparison_is_shown_with_its_claims(run: Path) -> None:
     for line in (*found.claims.may, *found.claims.may_not):
         assert line in page.words
     assert "No paired comparison was made" not in page.words
+    row = "againstAUROC of abmilAUROC of the otherdifference (95 % interval)pHolm p"
+    assert row in page.words, "whatever the order of keys in the file"
+    (pair,) = json.loads((run / "comparison.json").read_text())["pairs"]
+    shown = f"{pair['difference']:.3f} ({pair['low']:.3f} to {pair['high']:.3f})"
+    assert f'data-v="{pair["difference"]:.6g}">{shown}<' in html, "sorted as a number"
     # the method that was named is the strong line
     assert html.count('class="k1 d1 strong"') == 3
 
@@ -219,7 +251,7 @@ def test_damaged_records_of_training_are_said(run: Path) -> None:
     _, page = page_of(run)
     assert "abmil/seed-0/fold-0: history.csv row 3 column loss: got 'many'" in page.words
     assert "abmil/seed-0/fold-1: done.json holds no mapping" in page.words
-    assert "unreadable 2" in page.words
+    assert "2 unreadable" in page.words
 
 
 def test_a_flow_that_does_not_add_up_is_an_alarm(run: Path) -> None:

@@ -1,6 +1,8 @@
 """Files appear whole or not at all."""
 
+import csv
 import errno
+import io
 import os
 import resource
 import subprocess
@@ -16,6 +18,9 @@ from momkd.storage import (
     digest_bytes,
     digest_file,
     lock_folder,
+    plain_cell,
+    spreadsheet,
+    text_cell,
     write_atomically,
     write_bytes,
     write_json,
@@ -27,6 +32,31 @@ _FAULTS = [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EMFILE]
 
 def _names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["=1+1", "+a", "-a", "@a", "\ta", "\ra", " =a", "\u00a0=a", "\n-a", "'=a", "''", "'"],
+)
+def test_text_that_would_be_a_formula_is_quoted_and_comes_back(text: str) -> None:
+    assert text_cell(text) == f"'{text}"
+    assert plain_cell(text_cell(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "a", "a=1", "1-2", "TCGA-A1", "é", "a'b"])
+def test_other_text_stays_as_it_is(text: str) -> None:
+    assert text_cell(text) == plain_cell(text) == text
+
+
+def test_a_spreadsheet_quotes_text_and_leaves_numbers() -> None:
+    rows = [{"=a": "=1", "b": -0.5, "c": True}, {"=a": "x,\n", "b": float("nan"), "d": None}]
+    found = list(csv.reader(io.StringIO(spreadsheet(rows), newline="")))
+    assert found == [
+        ["'=a", "b", "c", "d"],
+        ["'=1", "-0.5", "True", ""],
+        ["x,\n", "", "", ""],
+    ]
+    assert spreadsheet([], ["a", "b"]) == "a,b\n"
 
 
 def test_digests(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 Heavy imports stand inside the commands, so that ``--help`` is instant.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -93,6 +94,10 @@ def _refuse(error: MomkdError) -> int:
 
 def main() -> None:
     """Run the command line; every refusal is one line a fault and an exit code of the design."""
+    # a name that the console cannot show is spelt out: no work fails for it
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # waiting threads sleep: where others use the cores too, spinning costs ten times the work
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported, later
     try:

@@ -83,12 +83,18 @@ def report(
         Path | None,
         typer.Option(help="Folder for TRIPOD+AI, CLAIM, the leakage sheet and the flow chart."),
     ] = None,
+    examples: Annotated[
+        int,
+        typer.Option(help="Show so many slides of each class called right, and so many wrong."),
+    ] = 0,
 ) -> None:
     """One self-contained page of a run: figures with intervals, curves, proof, limits."""
     from momkd.workflows.report import report as run
     from momkd.workflows.report import tell_report
 
-    written = run(run_folder, output=output, n_cases=cases, checklists=checklists)
+    written = run(
+        run_folder, output=output, n_cases=cases, n_examples=examples, checklists=checklists
+    )
     typer.echo("\n".join(tell_report(written)))
 
 

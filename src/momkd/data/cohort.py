@@ -126,7 +126,10 @@ class Audit:
         return found
 
     def write(self, folder: Path) -> None:
-        """Write ``cohort.csv``, ``dropped.csv`` and, where genes changed, ``genes.csv``."""
+        """Write ``cohort.csv``, ``dropped.csv`` and, where there are any, the rest.
+
+        ``covariates.csv`` holds the covariates that were named, ``genes.csv`` changes of genes.
+        """
         cohort = self.cohort
         rows: list[list[Any]] = []
         for case in cohort.cases:
@@ -140,6 +143,11 @@ class Audit:
         _write_csv(folder / "cohort.csv", header, rows)
         left = [[d.kind, d.id, d.case_id, d.code, d.reason] for d in self.dropped]
         _write_csv(folder / "dropped.csv", ["kind", "id", "case_id", "code", "reason"], left)
+        stated = cohort.covariates
+        if stated is not None:
+            blank = ("",) * len(stated.names)
+            given = [[c.case_id, *stated.values.get(c.case_id, blank)] for c in cohort.cases]
+            _write_csv(folder / "covariates.csv", ["case_id", *stated.names], given)
         if self.gene_changes:
             changes = [[g.name, g.gene, g.what] for g in self.gene_changes]
             _write_csv(folder / "genes.csv", ["name", "gene", "what"], changes)

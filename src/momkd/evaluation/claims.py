@@ -10,6 +10,8 @@ from momkd.evaluation.corrected_tests import detectable_in_sd
 SURE = 0.95
 """Posterior probability from which two models may be called practically equal."""
 
+_WORDS = {"auroc": "AUROC", "auprc": "AUPRC", "brier": "Brier score", "macro_f1": "macro F1"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
@@ -38,7 +40,7 @@ def state_claims(comparison: Comparison, *, named_beforehand: bool = False) -> C
 
 
 def _of_pair(of: Comparison, pair: Pair) -> tuple[bool, str]:
-    one, two, name = of.method, pair.other, of.metric
+    one, two, name = of.method, pair.other, metric_words(of.metric)
     found = pair.verdict
     if np.isnan(found.p):
         return False, f"Anything about {one} and {two}: {found.why_undefined}."
@@ -48,7 +50,7 @@ def _of_pair(of: Comparison, pair: Pair) -> tuple[bool, str]:
     )
     if pair.p_holm < 1 - of.level:
         higher = "a higher" if found.value > 0 else "a lower"
-        good = (found.value < 0) == (name in LOWER_IS_BETTER)
+        good = (found.value < 0) == (of.metric in LOWER_IS_BETTER)
         sentence = (
             f"{one} has {higher} {name} than {two}, which is {'better' if good else 'worse'} "
             f"({figures})"
@@ -113,3 +115,8 @@ def format_p(p: float) -> str:
     if np.isnan(p):
         return "n/a"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def metric_words(metric: str) -> str:
+    """Give what people call a metric."""
+    return _WORDS.get(metric, metric.replace("_", " "))

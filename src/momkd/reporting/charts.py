@@ -16,6 +16,7 @@ from momkd.reporting.words import plain, short
 MOST_POINTS = 300
 N_COLOURS = 7
 N_DASHES = 4
+_CHARACTER_PX = 5.5
 
 Weight = Literal["strong", "even", "faint"]
 
@@ -130,7 +131,7 @@ def draw_intervals(
     """
     height = 24 * len(rows) + 44
     frame = _Frame(
-        x=axis, y=Axis(label="", low=0.0, high=float(len(rows))), width=560, height=height, left=190
+        x=axis, y=Axis(label="", low=0.0, high=float(len(rows))), width=460, height=height, left=160
     )
     inside = [_axes(frame, has_y=False)]
     if mark is not None:
@@ -140,7 +141,7 @@ def draw_intervals(
         across, up = frame.at(value if math.isfinite(value) else axis.low, at)
         inside.append(
             Markup('<text class="name" x="{}" y="{}">{}</text>').format(
-                frame.left - 8, _px(up + 4), short(name, 28)
+                frame.left - 8, _px(up + 4), short(name, 26)
             )
         )
         if not math.isfinite(value):
@@ -150,7 +151,7 @@ def draw_intervals(
         if math.isfinite(low) and math.isfinite(high):
             inside.append(_path(frame, [low, high], [at, at], "k0 bar"))
         inside.append(_dot(across, up, "k0", 4))
-    return _svg(560, height, alt, inside)
+    return _svg(frame.width, height, alt, inside)
 
 
 def swatch(look: int) -> Markup:
@@ -213,7 +214,8 @@ def _axes(frame: _Frame, *, has_y: bool = True) -> Markup:
         text = Markup('<text class="end" x="{}" y="{}">{}</text>')
         parts.append(text.format(frame.left - 5, _px(float(up) + 3.5), _number(value)))
     turned = Markup('<text class="mid label" transform="translate(11 {}) rotate(-90)">{}</text>')
-    parts.append(turned.format((frame.margin + foot) // 2, plain(frame.y.label)))
+    middle = (frame.margin + foot) // 2
+    parts.append(turned.format(middle, short(frame.y.label, int(2 * middle / _CHARACTER_PX))))
     return Markup("").join(parts)
 
 

@@ -123,10 +123,50 @@ GLOSSARY = (
         reading="Smaller true differences exist unseen.",
     ),
     Term(
-        name="memory slots: active ratio, perplexity",
-        meaning="The model compares tiles with learnt patterns (slots) of each class: the share of "
+        name="bootstrap, DeLong, Wilson, corrected t",
+        meaning="Ways to compute an interval: by drawing patients again and again; for an AUROC; "
+        "for a share; for folds, whose training patients overlap.",
+        reading="Each says how far chance alone may carry the figure.",
+    ),
+    Term(
+        name="tile, embedding",
+        meaning="A slide is cut into small squares (tiles); an encoder that was trained elsewhere "
+        "turns each into a row of numbers (embedding).",
+        reading="All that a model sees of a slide is these numbers.",
+    ),
+    Term(
+        name="training, validation, test",
+        meaning="Patients a model learns from; those by whom its epoch, calibration and threshold "
+        "are chosen; those it is judged by.",
+        reading="In every fold nobody stands on two sides.",
+    ),
+    Term(
+        name="epoch, loss",
+        meaning="One pass over all training patients; what training makes small. The validation "
+        "loss is the mean of -ln of the probability given to the truth, in nats.",
+        reading="Lower is better; losses of two methods cannot be compared.",
+    ),
+    Term(
+        name="chi-square, permutation p, Cramer's V",
+        meaning="How far positives differ between sites: a test, the share of shuffled labels that "
+        "differ as much, and a strength from 0 to 1.",
+        reading="Where sites and labels go together, a model can recognise the site instead.",
+    ),
+    Term(
+        name="slot, share of slots in use, perplexity",
+        meaning="MoMKD compares tiles with learnt patterns (slots) of each class: the share of "
         "slots in use, and the number of slots that are used as if evenly.",
         reading="Diagnostics of training, no measure of quality. A perplexity near 1: one slot "
         "serves for all.",
+    ),
+    Term(
+        name="cosine",
+        meaning="How alike two directions are: 1 the same, 0 unrelated, -1 opposite.",
+        reading="Of slots, it says whether two of them tell the same.",
+    ),
+    Term(
+        name="digest, SHA-256",
+        meaning="A fingerprint of a file or table.",
+        reading="Equal fingerprints: equal content, to the last letter.",
     ),
 )

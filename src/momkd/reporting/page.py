@@ -21,12 +21,21 @@ class Bounded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """The least and the greatest of several figures; sorted by the least."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """Rows of named cells under a caption; the first column names the row.
 
-    A cell is text, a number (floats with three decimals), a :class:`Bounded` figure, or None for
-    "not defined"; a key that a row lacks is an empty cell. ``headings`` gives columns another name
-    than their key; ``folded`` hides the table until it is asked for.
+    A cell is text, a number (floats with three decimals), a :class:`Bounded` figure, a
+    :class:`Span`, or None for "not defined"; a key that a row lacks is an empty cell.
+    ``headings`` gives columns another name than their key; ``folded`` hides the table until it is
+    asked for.
     """
 
     kind: ClassVar[str] = "table"

@@ -23,6 +23,7 @@
     rows.sort((one, two) => before(one[0], two[0], up));
     body.append(...rows.map((pair) => pair[1]));
   };
+  const buttons = [];
   for (const table of document.querySelectorAll("table.sortable")) {
     if (table.tBodies[0].rows.length < 2) continue;
     const heads = [...table.tHead.rows[0].cells];
@@ -32,16 +33,23 @@
       button.append(...head.childNodes);
       button.addEventListener("click", () => sort(table, heads, place));
       head.append(button);
+      buttons.push([head, button]);
     });
   }
   const closed = new Set();
+  // on paper, the head of a long table is repeated on every page; buttons in it would not be
   addEventListener("beforeprint", () => {
+    for (const [head, button] of buttons) head.replaceChildren(...button.childNodes);
     for (const part of document.querySelectorAll("details:not([open])")) {
       closed.add(part);
       part.open = true;
     }
   });
   addEventListener("afterprint", () => {
+    for (const [head, button] of buttons) {
+      button.append(...head.childNodes);
+      head.append(button);
+    }
     for (const part of closed) part.open = false;
     closed.clear();
   });

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from momkd.reporting.charts import swatch
 from momkd.reporting.figures import png_of
-from momkd.reporting.page import Bounded, Report, Row, Table
+from momkd.reporting.page import Bounded, Report, Row, Span, Table
 from momkd.reporting.words import plain_value
 from momkd.storage import write_text
 
@@ -81,6 +81,8 @@ def _sort_key(row: Row, key: str) -> Markup | str:
     value = row.get(key)
     if isinstance(value, Bounded):
         value = value.value
+    if isinstance(value, Span):
+        value = value.low
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         return ""
     return Markup(f"{value:.6g}")
@@ -93,6 +95,8 @@ def _cell(row: Row, key: str) -> str:
 def _show(value: Any) -> str:
     if isinstance(value, Bounded):
         return _show_bounded(value)
+    if isinstance(value, Span):
+        return f"{value.low:.3f} to {value.high:.3f}"
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return UNDEFINED
     if isinstance(value, bool):

@@ -28,6 +28,13 @@ def plain_value(value: Any) -> Any:
     return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def sentence(text: str) -> str:
+    """Begin a note as a sentence begins; a name that stands first keeps its spelling."""
+    first = text.split(maxsplit=1)[0] if text.strip() else ""
+    is_word = first.rstrip(":,;").isalpha() and first.islower()
+    return text[:1].upper() + text[1:] if is_word else text
+
+
 def short(text: str, longest: int = LONGEST_NAME) -> str:
     """Cut a name that would fill a figure; the tables hold it whole."""
     text = plain(text)

@@ -1,7 +1,5 @@
 """The door of a cohort: every feature file, table row and label, all faults at once."""
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from momkd.data.features import (
 )
 from momkd.data.reading_rules import read_rules
 from momkd.errors import DataError, IntegrityError, Problem, TooManyDroppedError
-from momkd.storage import write_text
+from momkd.storage import spreadsheet, write_text
 from momkd.workflows.console import say
 
 _SHOWN = 20
@@ -95,12 +93,9 @@ def require_few_skipped(n_skipped: int, n_listed: int, max_skip: float) -> None:
 
 def write_problems(path: Path, problems: Sequence[Problem]) -> None:
     """Write ``problems.csv``: code, file, row, column, value, what, remedy."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["code", "where", "row", "column", "value", "what", "remedy"])
-    for p in problems:
-        writer.writerow([p.code, p.where, p.row, p.column, p.value, p.what, p.remedy])
-    write_text(path, text.getvalue())
+    columns = ("code", "where", "row", "column", "value", "what", "remedy")
+    rows = [{name: getattr(p, name) for name in columns} for p in problems]
+    write_text(path, spreadsheet(rows, columns))
 
 
 def _join(options: DataOptions, examined: Examination) -> tuple[Audit | None, list[Problem]]:

@@ -6,12 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from momkd.evaluation.claims import Claims, format_p
+from momkd.evaluation.claims import Claims, format_p, metric_words
 from momkd.evaluation.comparison import Comparison, Pair
 from momkd.evaluation.estimate import Estimate
-from momkd.storage import digest_file, write_json, write_text
+from momkd.storage import digest_file, spreadsheet, write_json, write_text
 from momkd.workflows.run_folder import describe_machine
 
 NAIVE_WARNING = (
@@ -34,7 +32,8 @@ def describe_comparison(of: Comparison) -> list[str]:
     repeats = f" in {of.n_repeats} repeats" if of.n_repeats > 1 else ""
     level = f"{of.level:.0%}"
     return [
-        f"{of.metric} of {of.method} against {len(of.pairs)} others; {where}{repeats}; {of.test}",
+        f"{metric_words(of.metric)} of {of.method} against {len(of.pairs)} others; {where}"
+        f"{repeats}; {of.test}",
         f"difference: {of.method} minus the other, with its {level} interval, not adjusted for the "
         "number of comparisons; Holm p is; P(equal): that the true difference is within "
         f"{of.rope}; detectable: the least difference that would have been significant here",
@@ -72,8 +71,7 @@ def write_comparison(
         "machine": describe_machine(),
     }
     write_json(folder / _FILE, content)
-    table = pd.DataFrame(pairs)
-    write_text(folder / "comparison.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "comparison.csv", spreadsheet(pairs))
 
 
 def read_comparison(folder: Path) -> Mapping[str, Any] | None:

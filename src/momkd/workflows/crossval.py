@@ -14,7 +14,7 @@ from momkd.errors import ConfigError, DataError
 from momkd.fitting.kernels import kernels_of_fit
 from momkd.models.table import MODELS
 from momkd.models.tabular import TABULAR
-from momkd.storage import lock_folder
+from momkd.storage import lock_folder, require_inside
 from momkd.types import Cohort
 from momkd.workflows.audit import AuditedCohort, audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files, say
@@ -128,6 +128,8 @@ def crossval(
         keep_folds(folder / "folds.csv", protocol, cohort, settings.folds)
         show_proof(protocol.proof)
         jobs = _plan_jobs(folder, choices, protocol, frozen)
+        for job in jobs:
+            require_inside(folder, job.folder)
         manifest = {
             **_describe_plan(folder, choices, jobs, frozen),
             **describe_cohort(audited, protocol, settings),

@@ -16,8 +16,9 @@ from momkd.data.features import read_bag
 from momkd.evaluation.metrics import auroc
 from momkd.evaluation.summary import draw_case_weights, weighted_metrics
 from momkd.reporting.heatmap import draw_attention, draw_over_slide
-from momkd.storage import write_json
+from momkd.storage import plain_cell, write_json
 from momkd.types import TileGrid
+from momkd.workflows.report_examples import examples_section
 from momkd.workflows.run_folder import read_predictions, read_run
 from momkd.workflows.run_report import write_run_report
 from momkd.workflows.scored_cases import average_slides
@@ -74,12 +75,12 @@ def write_demo_report(
     """
     truth = json.loads((new / "truth.json").read_text(encoding="utf-8"))
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    table = pd.read_csv(folder / "predictions_cases.csv", dtype={"case_id": str})
+    table = pd.read_csv(folder / "predictions_cases.csv", converters={"case_id": plain_cell})
     scores = table.pivot(index="case_id", columns="model", values="prob_positive")
     cases = _new_cases(truth, scores)
     on_niche = {name: _attention_on_niche(folder, new, truth, name) for name in scores.columns}
     rows: list[dict[str, Any]] = []
-    for name in metrics["models"]:
+    for name in read_run(run)["models"]:
         inner = metrics["models"][name]["mean_over_folds"]["auroc"]
         rows.append(
             {
@@ -94,16 +95,20 @@ def write_demo_report(
     shown = _slides_worth_a_picture(truth)
     found = {"rows": rows, "ceilings": truth["ceilings"], "notes": notes, "shown": shown}
     write_json(folder / "scores.json", found)
+    manifest, tested = read_run(run), read_predictions(run)
     path = write_run_report(
         folder,
-        read_run(run),
+        manifest,
         metrics | {"notes": [*notes, *metrics["notes"]]},
-        average_slides(read_predictions(run)),
+        average_slides(tested),
         dropped=run / "dropped.csv",
         configuration=run / "config.yaml",
         run=run,
         extra_tables={"AUROC against what can be known (simulated cases)": rows},
         attention=_figure(folder, new, truth, shown[0]),
+        examples=examples_section(
+            run, tested, model="momkd", class_names=manifest["class_names"], n=1
+        ),
     )
     return path, make_table(rows), tuple(notes), found
 
@@ -135,10 +140,8 @@ def _notes(truth: Mapping[str, Any], cases: _NewCases, scores: pd.DataFrame) -> 
     ours, theirs = (scores[name].to_numpy() for name in ("momkd", "abmil"))
     gain = auroc(cases.labels, ours) - auroc(cases.labels, theirs)
     low, high = np.nanquantile(cases.areas(ours) - cases.areas(theirs), [0.025, 0.975])
-    if low > 0:
-        verdict = "RNA in training helped here"
-    elif high < 0:
-        verdict = "RNA in training did harm here"
+    if low > 0 or high < 0:
+        verdict = "the interval leaves 0 out, for these trained models on these cases"
     else:
         verdict = "so few cases do not tell the two apart"
     notes = [

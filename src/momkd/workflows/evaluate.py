@@ -270,7 +270,9 @@ def _score_model(cases: pd.DataFrame, test_over_train: float | None) -> dict[str
         "mean_over_folds": {k: asdict(v) for k, v in summarise_folds(folds).items()},
         "auroc_sd_over_folds": float(spread.std(ddof=1)) if len(spread) > 1 else math.nan,
         "auroc_if_trained_again": again
-        and {"value": again.value, "low": again.low, "high": again.high},
+        # the t distribution does not know where an area ends
+        and {"value": again.value}
+        | {k: float(np.clip(getattr(again, k), 0.0, 1.0)) for k in ("low", "high")},
         "pooled": {name: asdict(interval) for name, interval in pooled_scores.items()},
         "decision_curve": _decision_curve(pooled),
         "per_fold": per_fold,

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from momkd.data.conventions.study import as_text_cell, make_table
+from momkd.data.conventions.study import make_table
 from momkd.errors import ConfigError, DataError, ModelError
 from momkd.evaluation.metrics import auroc
-from momkd.storage import write_folder, write_text
+from momkd.storage import text_cell, write_folder, write_text
 from momkd.workflows.export_tables import ExportReport
 from momkd.workflows.run_folder import read_predictions, read_run
 
@@ -37,7 +37,7 @@ def export_predictions(
     case, the mean of its slides. CLAM: ``fold_i.csv`` with ``slide_id, Y, Y_hat, p_0, p_1`` and
     ``summary.csv``. ``pred`` and ``Y_hat`` are cut at the threshold of the fold, chosen on
     validation, where these tools take the larger probability. Names that a spreadsheet would take
-    for a formula are quoted (:func:`~momkd.data.conventions.study.as_text_cell`).
+    for a formula are quoted (:func:`~momkd.storage.text_cell`).
 
     Parameters
     ----------
@@ -113,9 +113,9 @@ def _write(folder: Path, tables: Mapping[str, str]) -> None:
 
 def _make_stamp(table: pd.DataFrame, task: str, classes: Sequence[str]) -> dict[str, str]:
     probabilities = [f"prob_{c}" for c in classes]
-    labels = [as_text_cell(f"{task}_{c}") for c in classes]
-    header = ["PATIENT", as_text_cell(task), "pred", *labels, "loss"]
-    words = [as_text_cell(c) for c in classes]
+    labels = [text_cell(f"{task}_{c}") for c in classes]
+    header = ["PATIENT", text_cell(task), "pred", *labels, "loss"]
+    words = [text_cell(c) for c in classes]
     made = {}
     for fold, part in table.groupby("fold", sort=True):
         means = part.groupby("case_id", sort=True).agg(
@@ -127,7 +127,7 @@ def _make_stamp(table: pd.DataFrame, task: str, classes: Sequence[str]) -> dict[
             label, called = int(case["y_true"]), int(p[1] >= case["threshold"])
             loss = -math.log(max(p[label], sys.float_info.min))
             shown = [*map(repr, p), repr(loss)]
-            rows.append([as_text_cell(str(case["case_id"])), words[label], words[called], *shown])
+            rows.append([text_cell(str(case["case_id"])), words[label], words[called], *shown])
         made[f"split-{fold}/patient-preds.csv"] = make_table(header, rows)
     return made
 
@@ -138,7 +138,7 @@ def _make_clam(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, str]:
     made, summary = {}, []
     for fold, part in table.groupby("fold", sort=True):
         rows = [
-            [as_text_cell(str(r["slide_id"])), str(r["y_true"]), str(r["y_pred"])]
+            [text_cell(str(r["slide_id"])), str(r["y_true"]), str(r["y_pred"])]
             + [repr(float(r[c])) for c in probabilities]
             for _, r in part.sort_values("slide_id").iterrows()
         ]

@@ -12,7 +12,7 @@ from momkd.errors import DataError
 from momkd.reporting.figures import png_of, svg_of
 from momkd.reporting.geojson import tiles_as_geojson
 from momkd.reporting.heatmap import draw_layer, draw_layer_over_slide
-from momkd.storage import write_bytes, write_text
+from momkd.storage import require_inside, write_bytes, write_text
 from momkd.types import TileGrid
 from momkd.workflows.stored_scores import file_name, read_scores
 
@@ -51,6 +51,8 @@ def heatmap(
     DataError
         P09 no attention file; P18 a file that holds no scores and places; S16 tiles that lie
         beyond the slide, or a thumbnail of another slide.
+    MachineError
+        R04 a link in the output folder leads out of it.
     """
     files: list[tuple[Path, Path]] = []
     for root in map(Path, inputs):
@@ -63,10 +65,12 @@ def heatmap(
         raise DataError.of("P09", "inputs", what, "run momkd predict with --attention")
     folder = Path(output)
     found = None if thumbnails is None else Path(thumbnails)
-    return [_draw(path, folder / inside, found, slots) for path, inside in files]
+    return [_draw(path, folder, inside, found, slots) for path, inside in files]
 
 
-def _draw(path: Path, folder: Path, thumbnails: Path | None, slots: bool) -> Path:
+def _draw(path: Path, root: Path, inside: Path, thumbnails: Path | None, slots: bool) -> Path:
+    folder = root / inside
+    require_inside(root, folder)
     scores = read_scores(path)
     grid = scores.grid
     assert grid is not None

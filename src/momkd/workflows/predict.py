@@ -1,7 +1,5 @@
 """``momkd predict``: slides in, calibrated probabilities out; no RNA, no labels, no cohort."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +14,13 @@ from momkd.data.features import examine_files, find_feature_files, read_bag
 from momkd.data.layouts.material import ReadRules
 from momkd.errors import DataError, IntegrityError, ModelError, Problem, TooManyDroppedError
 from momkd.predictor import Ensemble, EnsemblePrediction, from_pretrained, load_predictor
-from momkd.storage import write_text
+from momkd.storage import require_inside, spreadsheet, write_text
 from momkd.types import SlideFile
 from momkd.workflows.console import count_files, say
 from momkd.workflows.heatmap import heatmap
 from momkd.workflows.predict_pixels import EmbeddedSlides, embed_slides, part_inputs
 from momkd.workflows.score_file import evidence_of, store_answer
+from momkd.workflows.stored_scores import file_names
 
 if TYPE_CHECKING:
     from momkd.slides.reader import SlideRules
@@ -169,8 +168,10 @@ def predict(
     table = _write(Path(output), scored, problems)
     if attention is not None or heatmaps is not None:
         kept = Path(attention if attention is not None else str(heatmaps))
+        names = file_names((one.slide.slide_id for one in scored), ".h5")
         for one in scored:
-            place = kept / one.model / f"{one.slide.slide_id}.h5"
+            place = kept / one.model / names[one.slide.slide_id]
+            require_inside(kept, place)
             n = len(one.ensemble.members)
             who = "the predictor" if n == 1 else f"all {n} models of the run together"
             store_answer(place, one.answer, one.model, one.evidence, made_by=who)
@@ -273,7 +274,7 @@ def _score(
 
 def _write(output: Path, scored: Sequence[_Scored], problems: Sequence[Problem]) -> pd.DataFrame:
     slides = pd.DataFrame([_slide_row(one) for one in scored])
-    write_text(output, slides.to_csv(index=False, lineterminator="\n"))
+    write_text(output, spreadsheet(_rows(slides)))
     groups = slides.groupby(["case_id", "model"], sort=False)
     probabilities = [c for c in slides.columns if c.startswith("prob_")]
     cases = groups[probabilities].mean()
@@ -283,13 +284,17 @@ def _write(output: Path, scored: Sequence[_Scored], problems: Sequence[Problem])
     cases["y_pred"] = (cases[positive] >= cases["threshold"]).astype(int)
     cases["seen_in_training"] = groups["seen_in_training"].max()
     path = output.with_name(f"{output.stem}_cases{output.suffix}")
-    write_text(path, cases.reset_index().to_csv(index=False, lineterminator="\n"))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["where", "code", "reason", "remedy"])
-    writer.writerows([[p.where, p.code, p.what, p.remedy] for p in problems])
-    write_text(output.with_name(f"{output.stem}_dropped{output.suffix}"), text.getvalue())
+    write_text(path, spreadsheet(_rows(cases.reset_index())))
+    left = [
+        {"where": p.where, "code": p.code, "reason": p.what, "remedy": p.remedy} for p in problems
+    ]
+    text = spreadsheet(left, ("where", "code", "reason", "remedy"))
+    write_text(output.with_name(f"{output.stem}_dropped{output.suffix}"), text)
     return slides
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
 
 
 def _slide_row(one: _Scored) -> dict[str, Any]:

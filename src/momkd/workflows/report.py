@@ -17,6 +17,8 @@ from momkd.workflows.checklists import require_folder, write_checklists
 from momkd.workflows.comparison_page import read_comparison
 from momkd.workflows.evaluate import read_metrics, score_run
 from momkd.workflows.frozen_protocol import open_protocol
+from momkd.workflows.report_atlas import atlas_section
+from momkd.workflows.report_examples import MOST_EXAMPLES, examples_section, first_model
 from momkd.workflows.report_pictures import find_pictures
 from momkd.workflows.report_sources import PageSources
 from momkd.workflows.report_training import Trainings, read_trainings
@@ -49,6 +51,7 @@ def report(
     *,
     output: Path | str | None = None,
     n_cases: int = 0,
+    n_examples: int = 0,
     checklists: Path | str | None = None,
 ) -> WrittenReport:
     """Write the page of a run, and reporting guidelines filled in from it.
@@ -61,6 +64,10 @@ def report(
         The page, ``*.html``, or a folder for it; default ``report.html`` in the run folder.
     n_cases
         List so many of the worst predicted cases, by their ids; none by default.
+    n_examples
+        Show so many tested slides of each class that were called right, and so many wrong, with
+        where the model looked; needs the features of the run. Slides are numbered, unless
+        ``n_cases`` lets cases be named.
     checklists
         Folder for reporting guidelines, the leakage sheet and the flow chart; none by default.
 
@@ -74,8 +81,8 @@ def report(
     DataError
         P13 no run folder, or one that lacks what every run holds.
     ConfigError
-        G07 an output that is no page, a number of cases out of range, or checklists that are to
-        be written to a file.
+        G07 an output that is no page, a number of cases or examples out of range, or checklists
+        that are to be written to a file.
     IntegrityError
         K16, K17 the run is no longer what its protocol laid down.
     """
@@ -86,12 +93,17 @@ def report(
         raise ConfigError.of("G07", "--cases", what, "all cases are in predictions.csv")
     if checklists is not None:
         require_folder(Path(checklists))
+    if not 0 <= n_examples <= MOST_EXAMPLES:
+        what = f"got {n_examples}, wanted 0 to {MOST_EXAMPLES}"
+        raise ConfigError.of("G07", "--examples", what, "momkd serve shows every slide")
     manifest = read_run(folder)
     _require_whole(folder, manifest)
     frozen = open_protocol(folder, manifest)
     trainings = read_trainings(folder, manifest.get("jobs", ()))
     table = _tested(folder, manifest, trainings)
     alarms = [] if trainings.n_jobs else [_NO_TESTS]
+    has_table = (folder / "predictions.csv").exists()
+    comparison = read_comparison(folder) if has_table else None
     sources = PageSources(
         manifest=manifest,
         metrics=None if table is None else _score(folder, manifest, trainings, table),
@@ -100,7 +112,18 @@ def report(
         configuration=folder / "config.yaml",
         cohort=folder / "cohort.csv",
         trainings=trainings,
-        comparison=read_comparison(folder) if (folder / "predictions.csv").exists() else None,
+        comparison=comparison,
+        examples=None
+        if table is None
+        else examples_section(
+            folder,
+            table,
+            model=first_model(manifest, comparison),
+            class_names=manifest["class_names"],
+            n=n_examples,
+            names=n_cases > 0,
+        ),
+        atlas=atlas_section(folder, manifest["class_names"]),
         pictures=find_pictures(folder),
         alarms=tuple(alarms),
         protocol=frozen,

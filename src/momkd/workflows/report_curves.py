@@ -10,7 +10,7 @@ from momkd.evaluation.curves import GRID, calibration_bins, mean_precision, mean
 from momkd.evaluation.decision import RANGE
 from momkd.evaluation.summary import FoldScores
 from momkd.reporting.charts import Axis, Line, Weight, draw_intervals, draw_lines
-from momkd.reporting.page import Chart, Charts, Heading, Section
+from momkd.reporting.page import Chart, Charts, Heading, Section, Words
 from momkd.workflows.scored_cases import fold_scores, scores_of
 
 _UNIT_LINE = (0.0, 1.0)
@@ -43,12 +43,14 @@ def curves_section(metrics: Mapping[str, Any], cases: pd.DataFrame, first: str) 
     names = [name for name in metrics["models"] if name in parts]
     looks = {name: look for look, name in enumerate(names)}
     folds = {name: fold_scores(parts[name]) for name in names}
-    share = float(cases.drop_duplicates("case_id")["y_true"].mean())
+    one = cases.drop_duplicates("case_id")["y_true"]
+    share = float(one.mean())
+    behind = f"{len(one):,} patients, {int(one.sum()):,} positive"
     strength: dict[str, Weight] = {
         name: "strong" if name == first and len(names) > 1 else "even" for name in names
     }
     charts = [
-        _roc(metrics, folds, looks, strength),
+        _roc(metrics, folds, looks, strength, behind),
         _precision(metrics, folds, looks, strength, share),
         _decisions(metrics, looks, strength),
     ]
@@ -56,6 +58,12 @@ def curves_section(metrics: Mapping[str, Any], cases: pd.DataFrame, first: str) 
     return Section(
         title="Curves",
         parts=[
+            Words(
+                lines=[
+                    f"Behind all curves: {behind}. A curve has no interval of its own here; that "
+                    "of its area stands in the tables above."
+                ]
+            ),
             Charts(charts=charts, legend=list(looks.items())),
             Heading(text="Calibration"),
             Charts(charts=[_calibration(name, repeats[name], looks[name]) for name in names]),
@@ -68,6 +76,7 @@ def _roc(
     folds: Mapping[str, Sequence[FoldScores]],
     looks: Mapping[str, int],
     strength: Mapping[str, Weight],
+    behind: str,
 ) -> Chart:
     lines = [Line(x=_UNIT_LINE, y=_UNIT_LINE)]
     for name, of_model in folds.items():
@@ -79,9 +88,10 @@ def _roc(
             lines,
             x=Axis(label="1 - specificity (share of negatives called positive)", low=0.0, high=1.0),
             y=Axis(label="sensitivity", low=0.0, high=1.0),
-            alt="ROC curves, area under each: " + _say_areas(metrics, "auroc"),
+            alt=f"ROC curves of {behind}; area under each: " + _say_areas(metrics, "auroc"),
         ),
-        caption="ROC curves, averaged over folds. Dotted: a coin.",
+        caption="ROC curves: at every possible threshold, how many positives are found and how "
+        "many negatives are called positive. Averaged over folds; dotted: a coin.",
     )
 
 
@@ -140,8 +150,12 @@ def _decisions(
     return Chart(
         svg=draw_lines(
             lines,
-            x=Axis(label="threshold probability", low=RANGE[0], high=RANGE[1]),
-            y=Axis(label="net benefit", low=floor, high=1.1 * top if top > 0 else 0.01),
+            x=Axis(label="threshold probability (0 to 1)", low=RANGE[0], high=RANGE[1]),
+            y=Axis(
+                label="net benefit (true positives a patient)",
+                low=floor,
+                high=1.1 * top if top > 0 else 0.01,
+            ),
             alt="Decision curves; thresholds at which each model is above acting on all and on "
             "none: " + told,
         ),
@@ -175,7 +189,7 @@ def _calibration(name: str, repeats: Sequence[FoldScores], look: int) -> Chart:
             height=220,
         ),
         caption=f"{name}, {n_cases:,} cases: bins of equal counts, 95 % Wilson intervals. "
-        "Dotted: right.",
+        "Dotted: as many positives as predicted.",
     )
 
 

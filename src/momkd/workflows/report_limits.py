@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from momkd.reporting.words import sentence
+
 _ALWAYS = (
     "Research software, not a medical device. No figure here supports a decision about a patient.",
     "Valid for slides like those it was taught on: same encoder, tile size and resolution.",
@@ -33,7 +35,7 @@ def tell_limits(manifest: Mapping[str, Any], metrics: Mapping[str, Any] | None) 
         for note in manifest["notes"]
         if "define the label" in note
     ]
-    return limits
+    return [sentence(limit) for limit in limits]
 
 
 def _of_validation(folds: Any) -> str:

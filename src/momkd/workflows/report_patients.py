@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from momkd.evaluation.curves import wilson
 from momkd.reporting.flow_chart import draw_flow
-from momkd.reporting.page import Heading, Part, Picture, Row, Section, Table, Words
+from momkd.reporting.page import Bounded, Heading, Part, Picture, Row, Section, Table, Words
 from momkd.workflows.leakage_sheet import CAPTION, leakage_sheet
 from momkd.workflows.report_flow import (
     KINDS,
@@ -21,6 +23,20 @@ from momkd.workflows.report_flow import (
 )
 
 _MOST_REASONS = 30
+_OF_A_SIDE = {
+    "seed": "seed",
+    "fold": "fold",
+    "side": "side",
+    "cases": "cases",
+    "positives": "positive cases",
+    "slides": "slides",
+    "rna": "cases with RNA",
+    "sites": "sites",
+    "sites_in_train": "sites that also train",
+    "largest": "largest sites",
+    "digest": "digest of its cases",
+}
+_NO_COUNTS = ("seed", "fold", "side", "largest", "digest")
 
 
 def patients_section(
@@ -39,7 +55,7 @@ def patients_section(
         parts.append(Table(caption=caption, rows=_flow(number)))
         parts.append(_account(number, left))
         mix = [
-            {"patients": k.removeprefix("cases "), "cases": n}
+            {"used patients": k.removeprefix("cases "), "number": n}
             for k, n in number.items()
             if k.startswith("cases with ")
         ]
@@ -49,7 +65,7 @@ def patients_section(
     parts += [
         Heading(text="Left out"),
         Table(
-            caption="Left out, by cause",
+            caption="Left out, by cause (codes: docs/formats.md of momkd)",
             rows=_causes(left),
             headings={"kind": "what", "n": "number"},
         ),
@@ -79,21 +95,14 @@ def folds_section(
                 ]
             ),
             Table(
-                caption=f"What a side of a fold holds, least to most over all folds ({positive} "
-                "counts as positive)",
+                caption="What a side of a fold holds, least to most over all folds (counted as "
+                f"positive: {positive})",
                 rows=_sides(rows),
             ),
             *_by_side(sides),
             Table(
                 caption="Cases, slides, positive cases, cases with RNA and sites of every side",
-                rows=rows,
-                headings={
-                    "positives": "positive cases",
-                    "rna": "cases with RNA",
-                    "sites_in_train": "sites that also train",
-                    "largest": "largest sites",
-                    "digest": "digest of its cases",
-                },
+                rows=[_every_side(row) for row in rows],
                 folded=True,
             ),
             Heading(text="Verified of these folds"),
@@ -112,15 +121,23 @@ def sites_table(manifest: Mapping[str, Any]) -> Section | None:
     if not sites:
         return None
     caption = (
-        f"Used cases with a slide by site; chi-square {sites['chi_square']:.1f} on "
-        f"{sites['freedom']} degrees of freedom, permutation p {sites['p_value']:.4f}, Cramer's V "
-        f"{sites['cramers_v']:.2f}"
+        f"Used cases with a slide by site, share positive with its 95 % Wilson interval; "
+        f"chi-square {sites['chi_square']:.1f} on {sites['freedom']} degrees of freedom, "
+        f"permutation p {sites['p_value']:.4f}, Cramer's V {sites['cramers_v']:.2f}"
     )
-    headings = {"positives": "positive", "share": "share positive"}
-    rows = [{"site": row["site"]} | dict(row) for row in sites["rows"]]
-    return Section(
-        title="Sites and labels", parts=[Table(caption=caption, rows=rows, headings=headings)]
-    )
+    rows = [_of_a_site(row) for row in sites["rows"]]
+    return Section(title="Sites and labels", parts=[Table(caption=caption, rows=rows)])
+
+
+def _of_a_site(row: Mapping[str, Any]) -> Row:
+    share = float(row["share"])
+    low, high = np.clip(wilson(np.array([share]), np.array([int(row["cases"])])), 0.0, 1.0)
+    return {
+        "site": row["site"],
+        "cases": row["cases"],
+        "positive cases": row["positives"],
+        "share positive": Bounded(value=share, low=float(low[0]), high=float(high[0])),
+    }
 
 
 def _drawn(
@@ -186,7 +203,8 @@ def _by_class(cohort: pd.DataFrame) -> list[Row]:
 def _causes(left: Sequence[LeftOut]) -> list[Row]:
     shown, rest = left[:_MOST_REASONS], left[_MOST_REASONS:]
     rows: list[Row] = [
-        {"kind": o.kind, "code": o.code, "reason": o.reason, "n": o.n} for o in shown
+        {"kind": KINDS.get(o.kind, o.kind), "code": o.code, "reason": o.reason, "n": o.n}
+        for o in shown
     ]
     if rest:
         reason = f"{len(rest)} further reasons, in dropped.csv"
@@ -197,14 +215,7 @@ def _causes(left: Sequence[LeftOut]) -> list[Row]:
 
 
 def _sides(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    columns = {
-        "cases": "cases",
-        "positives": "positive cases",
-        "slides": "slides",
-        "rna": "cases with RNA",
-        "sites": "sites",
-        "sites_in_train": "sites that also train",
-    }
+    columns = {k: v for k, v in _OF_A_SIDE.items() if k not in _NO_COUNTS}
     found: list[Row] = []
     for side, name in SIDES.items():
         of_side = [row for row in rows if row["side"] == side]
@@ -216,3 +227,10 @@ def _sides(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
                 row[heading] = low if low == high else f"{low} to {high}"
         found.append(row)
     return found
+
+
+def _every_side(row: Mapping[str, Any]) -> Row:
+    """Order a row by name: one that was read back from a file has lost its order."""
+    side = str(row["side"])
+    shown = {**row, "side": SIDES.get(side, side)}
+    return {heading: shown[key] for key, heading in _OF_A_SIDE.items() if key in shown}

@@ -40,7 +40,7 @@ def find_pictures(run: Path) -> list[Picture]:
     for path in found:
         if len(pictures) == MOST_PICTURES:
             break
-        content = _redraw(path)
+        content = _redraw(path, run)
         if content is None:
             say(f"left out of the report: {path} is no picture, or too large a one")
             continue
@@ -63,8 +63,8 @@ def _order(path: Path) -> tuple[Path, str, bool]:
     return path.parent, path.stem.removesuffix(_EVIDENCE), path.stem.endswith(_EVIDENCE)
 
 
-def _redraw(path: Path) -> bytes | None:
-    if path.is_symlink() or path.stat().st_size > _MOST_BYTES:
+def _redraw(path: Path, run: Path) -> bytes | None:
+    if not path.resolve().is_relative_to(run.resolve()) or path.stat().st_size > _MOST_BYTES:
         return None
     try:
         with Image.open(path, formats=["PNG"]) as picture:
@@ -73,6 +73,12 @@ def _redraw(path: Path) -> bytes | None:
             shown = picture.convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
+    return as_jpeg(shown)
+
+
+def as_jpeg(picture: Image.Image) -> bytes:
+    """Make a picture small enough for a page: 900 px at most, on white, pixels and nothing else."""
+    shown = picture.convert("RGBA")
     shown.thumbnail((_SIDE_PX, _SIDE_PX))
     paper = Image.new("RGB", shown.size, "white")
     paper.paste(shown, mask=shown.getchannel("A"))

@@ -1,19 +1,19 @@
 """The part of a report about figures: how well each model does, and what may be said of it."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from momkd.data.site_folds import MIN_OF_A_CLASS
-from momkd.evaluation.delong import delong_folds
+from momkd.evaluation.claims import format_p, metric_words
 from momkd.evaluation.summary import METRICS
-from momkd.reporting.page import Bounded, Heading, Row, Section, Table, Words
+from momkd.reporting.page import Bounded, Heading, Row, Section, Span, Table, Words
+from momkd.reporting.words import sentence
 from momkd.workflows.report_curves import auroc_chart
-from momkd.workflows.scored_cases import scores_of
 
-MIN_OF_A_SITE = 20
 _APART = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
@@ -36,10 +36,11 @@ _OF_A_FOLD = ("seed", "fold", "n", "n_positive", "threshold", *METRICS)
 def scores_section(metrics: Mapping[str, Any], class_names: Sequence[str]) -> Section:
     """Tell the figures of every model, with 95 % intervals."""
     models = metrics["models"]
+    shared = _shared_counts(models)
     return Section(
         title="Results",
         parts=[
-            Words(lines=metrics["notes"]),
+            Words(lines=[*map(sentence, metrics["notes"]), *_tested(models, class_names[-1])]),
             auroc_chart(models),
             Table(
                 caption="How well the classes are told apart (95 % intervals over cases; AUPRC is "
@@ -48,13 +49,13 @@ def scores_section(metrics: Mapping[str, Any], class_names: Sequence[str]) -> Se
             ),
             Table(
                 caption=f"Calls at the threshold chosen on validation ({class_names[-1]} at or "
-                "above it); accuracy is to be read beside the majority rate",
-                rows=[_calls(name, entry) for name, entry in models.items()],
+                f"above it){shared}; accuracy is to be read beside the majority rate",
+                rows=[_calls(name, entry, shared) for name, entry in models.items()],
             ),
             Table(
                 caption="Two points of each ROC curve, read off the tested cases: they describe "
-                "the curve, and no threshold that was set beforehand",
-                rows=[_points(name, entry) for name, entry in models.items()],
+                f"the curve, and no threshold that was set beforehand{shared}",
+                rows=[_points(name, entry, shared) for name, entry in models.items()],
             ),
             Table(
                 caption="Whether the probabilities can be read as such (slope 1 and intercept 0 "
@@ -62,13 +63,16 @@ def scores_section(metrics: Mapping[str, Any], class_names: Sequence[str]) -> Se
                 rows=[_probabilities(name, entry) for name, entry in models.items()],
             ),
             Table(
-                caption="Scores of every fold",
+                caption="Scores of every fold, without intervals: they show how far folds differ",
                 rows=[
                     {"model": name} | {key: row[key] for key in _OF_A_FOLD}
                     for name, entry in models.items()
                     for row in entry["per_fold"]
                 ],
-                headings={"n": "cases", "n_positive": "positive"} | _APART | _POINTS | _CALLS,
+                headings={"n": "cases", "n_positive": "positive cases", "brier": "Brier score"}
+                | _APART
+                | _POINTS
+                | _CALLS,
                 folded=True,
             ),
         ],
@@ -87,14 +91,15 @@ def comparison_section(content: Mapping[str, Any] | None, n_models: int) -> Sect
             "intervals that overlap or do not are no test."
         )
         return Section(title=title, parts=[Words(lines=[line])])
+    metric = metric_words(str(content["metric"]))
     return Section(
         title=title,
         parts=[
             Table(
                 caption="One method, named before results were seen, against each other model",
-                rows=content["table"],
+                rows=[_pair(pair, str(content["method"]), metric) for pair in content["pairs"]],
             ),
-            Words(lines=content["about"]),
+            Words(lines=[sentence(line) for line in content["about"]]),
             Heading(text="What may be claimed"),
             Words(lines=content["may_claim"], is_list=True),
             Heading(text="What may not be claimed"),
@@ -103,45 +108,29 @@ def comparison_section(content: Mapping[str, Any] | None, n_models: int) -> Sect
     )
 
 
-def sites_section(cases: pd.DataFrame, site_of: Mapping[str, str]) -> Section | None:
-    """Score the tested cases of each site that is large enough; None where sites are unknown."""
-    rows = site_rows(cases, site_of)
-    if not rows:
-        return None
-    return Section(
-        title="Sites",
-        parts=[
-            Table(
-                caption=f"AUROC by site: sites with {MIN_OF_A_SITE} tested cases and "
-                f"{MIN_OF_A_CLASS} of each class; cases of a site from all folds together, mean "
-                "over repeats, DeLong 95 % interval, each case counted once",
-                rows=rows,
-            ),
-            Words(
-                lines=[
-                    "Figures of single sites rest on few cases. Differences between them were not "
-                    "tested; no site may be picked out afterwards."
-                ]
-            ),
-        ],
-    )
+def _pair(pair: Mapping[str, Any], method: str, metric: str) -> Row:
+    """Give one comparison with numbers that a column can be sorted by."""
+    low, high = pair["bootstrap_low"], pair["bootstrap_high"]
+    row = {
+        "against": pair["other"],
+        f"{metric} of {method}": pair["score"],
+        f"{metric} of the other": pair["score_other"],
+        "difference (95 % interval)": Bounded(
+            value=pair["difference"], low=pair["low"], high=pair["high"], why=pair["why_undefined"]
+        ),
+        "p": _p(pair["p"]),
+        "Holm p": _p(pair["p_holm"]),
+        "P(equal), 0 to 1": pair["p_within_rope"],
+        "detectable": pair["minimum_detectable"],
+        "bootstrap interval": None if None in (low, high) else Span(low=low, high=high),
+    }
+    if "naive_p" in pair:
+        row["naive p (warning)"] = _p(pair["naive_p"])
+    return row
 
 
-def site_rows(cases: pd.DataFrame, site_of: Mapping[str, str]) -> list[Row]:
-    """Give a row a large site, and one of the others together; none where sites are unknown."""
-    known = cases.assign(site=cases["case_id"].map(site_of).fillna("").replace("", "(unknown)"))
-    if set(known["site"]) <= {"(unknown)"}:
-        return []
-    each = known.drop_duplicates("case_id").groupby("site")["y_true"].agg(["size", "sum"])
-    fewest = np.minimum(each["sum"], each["size"] - each["sum"])
-    is_large = (each["size"] >= MIN_OF_A_SITE) & (fewest >= MIN_OF_A_CLASS)
-    sizes = dict(zip(each.index.astype(str), each["size"].tolist(), strict=True))
-    large = sorted(each.index[is_large].astype(str), key=lambda s: (-sizes[s], s))
-    groups = {site: known[known["site"] == site] for site in large}
-    rest = known[~known["site"].isin(large)]
-    if len(rest):
-        groups[f"{len(each) - len(large)} smaller sites together"] = rest
-    return [_site(name, part) for name, part in groups.items()]
+def _p(value: float | None) -> str | None:
+    return None if value is None or math.isnan(value) else format_p(value)
 
 
 def cases_table(cases: pd.DataFrame, class_names: Sequence[str], first: str, most: int) -> Table:
@@ -171,56 +160,84 @@ def bounded(found: Mapping[str, float | None]) -> Bounded:
 
 def _apart(name: str, entry: Mapping[str, Any]) -> Row:
     mean = entry["mean_over_folds"]
-    row: dict[str, Any] = {"model": name, "cases": entry["n_cases"], "fits": entry["n_fits"]}
+    row: dict[str, Any] = {
+        "model": name,
+        "cases": entry["n_cases"],
+        "positive cases": _n_positive(entry),
+        "trainings": entry["n_fits"],
+    }
     again = entry.get("auroc_if_trained_again")
     for key, heading in _APART.items():
         row[heading] = bounded(mean[key])
         if key == "auroc" and again is not None:
-            row["AUROC if trained again"] = bounded(again)
+            row["AUROC if trained again"] = _within_0_and_1(again)
         if key == "auprc":
             row["share of positives"] = _share_positive(entry["per_fold"])
     return row
+
+
+def _n_positive(entry: Mapping[str, Any]) -> int:
+    """Count positive cases once, however often they were scored; per fold they are counts."""
+    by_seed: Counter[int] = Counter()
+    for row in entry["per_fold"]:
+        by_seed[row["seed"]] += int(row["n_positive"])
+    return max(by_seed.values(), default=0)
+
+
+def _denominators(entry: Mapping[str, Any]) -> dict[str, Any]:
+    positive = _n_positive(entry)
+    return {"positive cases": positive, "negative cases": entry["n_cases"] - positive}
+
+
+def _tested(models: Mapping[str, Any], positive: str) -> list[str]:
+    """Say how many patients stand behind the figures; each table says it of each model."""
+    counts = {(entry["n_cases"], _n_positive(entry)) for entry in models.values()}
+    return [f"Tested: {n:,} patients, {k:,} of them {positive}." for n, k in sorted(counts)]
+
+
+def _shared_counts(models: Mapping[str, Any]) -> str:
+    """Say what shares are of, where it is the same for all models; else each row says it."""
+    counts = {(entry["n_cases"], _n_positive(entry)) for entry in models.values()}
+    if len(counts) != 1:
+        return ""
+    ((n, k),) = counts
+    return f"; sensitivity is of {k:,} positive, specificity of {n - k:,} negative patients"
+
+
+def _within_0_and_1(found: Mapping[str, float | None]) -> Bounded:
+    """Cut an interval by the t distribution where an area ends."""
+
+    def cut(value: float | None) -> float | None:
+        return None if value is None else float(np.clip(value, 0.0, 1.0))
+
+    return Bounded(value=found["value"], low=cut(found["low"]), high=cut(found["high"]))
 
 
 def _share_positive(per_fold: Sequence[Mapping[str, Any]]) -> float:
     return float(np.mean([row["n_positive"] / row["n"] for row in per_fold]))
 
 
-def _calls(name: str, entry: Mapping[str, Any]) -> Row:
-    row: dict[str, Any] = {"model": name}
+def _calls(name: str, entry: Mapping[str, Any], shared: str) -> Row:
+    row: dict[str, Any] = {"model": name} | ({} if shared else _denominators(entry))
     for key, heading in _CALLS.items():
         row[heading] = bounded(entry["mean_over_folds"][key])
     cuts = [fold["threshold"] for fold in entry["per_fold"]]
-    row["thresholds"] = f"{min(cuts):.3f} to {max(cuts):.3f}"
+    row["thresholds, least to most"] = Span(low=min(cuts), high=max(cuts))
     return row
 
 
-def _points(name: str, entry: Mapping[str, Any]) -> Row:
+def _points(name: str, entry: Mapping[str, Any], shared: str) -> Row:
     mean = entry["mean_over_folds"]
-    return {"model": name} | {heading: bounded(mean[key]) for key, heading in _POINTS.items()}
+    figures = {heading: bounded(mean[key]) for key, heading in _POINTS.items()}
+    return {"model": name} | ({} if shared else _denominators(entry)) | figures
 
 
 def _probabilities(name: str, entry: Mapping[str, Any]) -> Row:
     pooled = entry["pooled"]
     return {
         "model": name,
+        "cases": entry["n_cases"],
         "Brier score": bounded(entry["mean_over_folds"]["brier"]),
         "calibration slope (pooled)": bounded(pooled["calibration_slope"]),
         "calibration intercept (pooled)": bounded(pooled["calibration_intercept"]),
     }
-
-
-def _site(name: str, part: pd.DataFrame) -> Row:
-    one = part.drop_duplicates("case_id")
-    row: dict[str, Any] = {
-        "site": name,
-        "cases": len(one),
-        "positive": int(one["y_true"].sum()),
-    }
-    for model, of_model in part.groupby("model", sort=False):
-        pooled = [scores_of(p) for _, p in of_model.groupby("seed", sort=True)]
-        found = delong_folds(pooled)
-        row[str(model)] = Bounded(
-            value=found.value, low=found.low, high=found.high, why=found.why_undefined
-        )
-    return row

@@ -62,8 +62,8 @@ def _summary(likes: Sequence[Likeness], label: int, name: str) -> Row:
     return {
         "class": name,
         "slots": likes[0].own.shape[1],
-        "with a duplicate": spread([float(like.duplicate[label].sum()) for like in likes]),
-        "with a twin": spread([float(like.twin[label].sum()) for like in likes]),
+        "slots with a duplicate": _counts([int(like.duplicate[label].sum()) for like in likes]),
+        "slots with a twin": _counts([int(like.twin[label].sum()) for like in likes]),
         "median cosine to the nearest of its class": spread(
             [float(np.median(like.own[label])) for like in likes]
         ),
@@ -71,6 +71,10 @@ def _summary(likes: Sequence[Likeness], label: int, name: str) -> Row:
             [float(np.median(like.other[label])) for like in likes]
         ),
     }
+
+
+def _counts(values: Sequence[int]) -> str:
+    return f"{np.median(values):g} ({min(values)} to {max(values)})"
 
 
 def _slot(like: Likeness, label: int, slot: int, class_names: Sequence[str]) -> Row:

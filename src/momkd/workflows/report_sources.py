@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from momkd.reporting.page import Picture
+from momkd.reporting.page import Picture, Section
 from momkd.workflows.frozen_protocol import FrozenProtocol
 from momkd.workflows.report_flow import SideCount, count_sides, read_cohort
 from momkd.workflows.report_training import Trainings
@@ -33,7 +33,7 @@ class PageSources:
         Content of ``comparison.json``, where there is one.
     protocol
         What was frozen of the run, where something was.
-    extra_tables, pictures
+    extra_tables, examples, atlas, pictures
         Shown beside the rest.
     n_cases
         How many of the worst predicted cases are listed; none unless asked, for such a page names
@@ -49,6 +49,8 @@ class PageSources:
     trainings: Trainings | None = None
     comparison: Mapping[str, Any] | None = None
     extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    examples: Section | None = None
+    atlas: Section | None = None
     pictures: Sequence[Picture] = ()
     alarms: Sequence[str] = ()
     protocol: FrozenProtocol | None = None

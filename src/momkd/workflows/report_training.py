@@ -19,13 +19,18 @@ from momkd.workflows.report_slots import read_slots, tables_of_slots
 MOST_FITS = 60
 _SMALL = {"width": 270, "height": 200}
 _CURVES = {
-    "loss": "training loss",
-    "val_loss": "validation loss",
+    "loss": "training loss (no unit)",
+    "val_loss": "validation loss (nats)",
     "val_auroc": "validation AUROC",
 }
 _MEMORY = {
     "active_ratio": "share of slots in use",
-    "perplexity": "perplexity (slots used as if evenly)",
+    "perplexity": "perplexity (slots)",
+}
+_ENDS = {
+    "patience": "no better on validation for a while",
+    "epochs": "all epochs done",
+    "nothing to train": "nothing to train by epochs",
 }
 
 
@@ -197,13 +202,13 @@ def _unknown(job: str) -> Fit:
 def _ended(name: str, fits: Sequence[Fit]) -> Row:
     epochs = [float(len(f.history["epoch"])) for f in fits if "epoch" in f.history]
     kept = [float(f.best_epoch) for f in fits if f.best_epoch is not None]
-    reasons = Counter(f.stop_reason or "no epochs" for f in fits)
+    reasons = Counter(_ENDS.get(f.stop_reason, f.stop_reason or "no epochs") for f in fits)
     return {
         "model": name,
         "trainings": len(fits),
         "epochs, median (least to most)": _median(epochs, ".0f"),
         "epoch kept, median (least to most)": _median(kept, ".0f"),
-        "ended by": ", ".join(f"{reason} {n}" for reason, n in reasons.most_common()),
+        "ended by": ", ".join(f"{n} {reason}" for reason, n in reasons.most_common()),
     }
 
 
@@ -297,7 +302,7 @@ def _said(fits: Sequence[Fit]) -> str:
 
 def _epochs(fits: Sequence[Fit]) -> Axis:
     last = max((max(_finite(f.history["epoch"]), default=0.0) for f in fits), default=0.0)
-    return Axis(label="epoch", low=0.0, high=max(1.0, last))
+    return Axis(label="epoch, from 0", low=0.0, high=max(1.0, last))
 
 
 def _axis(label: str, told: Sequence[Sequence[float]], start: float | None = None) -> Axis:

@@ -14,13 +14,14 @@ from momkd.reporting.report import write_report
 from momkd.workflows.checklists import guidelines_section
 from momkd.workflows.frozen_protocol import NOT_FROZEN, open_protocol
 from momkd.workflows.report_curves import curves_section
+from momkd.workflows.report_groups import sites_section, subgroups_section
 from momkd.workflows.report_limits import tell_limits
+from momkd.workflows.report_models import models_table
 from momkd.workflows.report_patients import folds_section, patients_section, sites_table
 from momkd.workflows.report_scores import (
     cases_table,
     comparison_section,
     scores_section,
-    sites_section,
 )
 from momkd.workflows.report_search import search_section
 from momkd.workflows.report_sources import PageSources
@@ -45,6 +46,7 @@ def write_run_report(
     extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     attention: Figure | None = None,
     comparison: Mapping[str, Any] | None = None,
+    examples: Section | None = None,
 ) -> Path:
     """Write ``report.html`` of a run, an external cohort or a demo into a folder.
 
@@ -79,6 +81,7 @@ def write_run_report(
         trainings=None if run is None else read_trainings(run, manifest.get("jobs", ())),
         comparison=comparison,
         extra_tables=extra_tables or {},
+        examples=examples,
         pictures=pictures,
         protocol=None if run is None else open_protocol(run, manifest),
     )
@@ -95,12 +98,16 @@ def write_page(path: Path, of: PageSources) -> None:
         title=f"{manifest['task']} from histology",
         alarms=[*of.alarms, *unfinished],
         sections=[
-            Section(title="What was asked", parts=[Facts(pairs=_asked(of))]),
+            Section(
+                title="What was asked",
+                parts=[Facts(pairs=_asked(of)), models_table(manifest["models"])],
+            ),
             *_scored_sections(of, cohort),
             *[
                 Section(title=t, parts=[Table(caption=t, rows=r)])
                 for t, r in of.extra_tables.items()
             ],
+            *_given(of.examples),
             *([Section(title="Pictures", parts=of.pictures)] if of.pictures else []),
             patients_section(manifest, of.dropped, cohort, sides),
             *_given(
@@ -108,6 +115,7 @@ def write_page(path: Path, of: PageSources) -> None:
                 sites_table(manifest),
             ),
             *_trained_sections(of),
+            *_given(of.atlas),
             *([] if of.trainings is None else [guidelines_section(of)]),
             Section(
                 title="Limits",
@@ -156,6 +164,7 @@ def _scored_sections(of: PageSources, cohort: pd.DataFrame | None) -> list[Secti
     if cohort is not None:
         site_of = dict(zip(cohort["case_id"], cohort["site"], strict=True))
         parts.append(sites_section(of.cases, site_of))
+        parts.append(subgroups_section(of.cases, cohort, of.dropped.with_name("covariates.csv")))
     if of.n_cases:
         table = cases_table(of.cases, names, first, of.n_cases)
         parts.append(Section(title="Cases predicted worst", parts=[table]))
@@ -191,15 +200,15 @@ def _asked(of: PageSources) -> list[tuple[str, str]]:
     proof = manifest.get("proof") or {}
     return [
         ("label", f"{manifest['task']}: {positive} against {negative}"),
+        ("counted as positive", positive),
         ("input at prediction", "tile embeddings of slides; no RNA"),
-        ("models", ", ".join(manifest["models"])),
         ("protocol", proof.get("protocol", "none")),
         *_frozen(of),
         ("date", manifest["started"]),
         *([("to repeat it", _command(manifest))] if manifest.get("jobs") else []),
-        *[("data", note) for note in manifest["notes"]],
-        *[("label", note) for note in manifest.get("target_notes", ())],
-        *[("training", note) for note in manifest.get("training_notes", ())],
+        *[("note on data", note) for note in manifest["notes"]],
+        *[("note on label", note) for note in manifest.get("target_notes", ())],
+        *[("note on training", note) for note in manifest.get("training_notes", ())],
     ]
 
 

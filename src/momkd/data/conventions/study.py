@@ -134,15 +134,6 @@ def make_table(header: Sequence[str], rows: Iterable[Sequence[str]], delimiter: 
     return text.getvalue()
 
 
-def as_text_cell(text: str) -> str:
-    """Put a quote before text that a spreadsheet would take for a formula (R02).
-
-    That is text which begins with ``= + - @``, also behind blanks, or with a tab or a return.
-    """
-    begins = text.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] in ("\t", "\r")
-    return f"'{text}" if text and begins else text
-
-
 def write_slide_rows(
     path: Path, study: StudyTables, case: str, slide: str, delimiter: str = ","
 ) -> Path:

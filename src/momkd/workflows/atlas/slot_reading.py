@@ -14,8 +14,9 @@ from torch.nn.functional import normalize
 
 from momkd.data.features import read_bag
 from momkd.evaluation.slot_use import Likeness, SlotUse, compare_slots, mean_use, slide_use
+from momkd.storage import require_inside
 from momkd.types import Bag, Output, Prediction, SlideFile
-from momkd.workflows.stored_scores import StoredScores, file_name, write_scores
+from momkd.workflows.stored_scores import StoredScores, file_names, write_scores
 
 if TYPE_CHECKING:
     from momkd.workflows.atlas.trained_memory import TrainedMemory
@@ -129,10 +130,12 @@ def read_slides(
     slots = memory.model.memory.unit().detach().float().cpu().numpy()
     slides: list[SlideReading] = []
     found: dict[tuple[int, int], list[TopTile]] = {}
+    names = file_names((file.slide_id for file in files), ".h5")
     for file in files:
         bag = read_bag(file, k=memory.card.neighbours)
         case_id = case_of(file.slide_id)
-        path = scores / file_name(file.slide_id, ".h5")
+        path = scores / names[file.slide_id]
+        require_inside(scores.parent, path)
         stored, reading = _read(memory, bag, case_id, path)
         write_scores(path, stored)
         slides.append(reading)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from momkd.data.conventions.study import as_text_cell, make_table
+from momkd.data.conventions.study import make_table
 from momkd.evaluation.rank_correlation import Correlations
+from momkd.storage import text_cell
 from momkd.workflows.atlas.genes import SlotGenes
 from momkd.workflows.atlas.map import MemoryMap
 from momkd.workflows.atlas.slot_reading import Atlas
@@ -28,7 +29,7 @@ def slots_csv(atlas: Atlas, class_names: Sequence[str]) -> str:
         own = int(like.own_slot[label, slot])
         rows.append(
             [
-                as_text_cell(class_names[label]),
+                text_cell(class_names[label]),
                 str(slot + 1),
                 *(_number(v[label, slot]) for v in (use.use, use.votes, use.evidence)),
                 _number(use.attention[label, slot]),
@@ -51,11 +52,11 @@ def top_tiles_csv(atlas: Atlas, class_names: Sequence[str]) -> str:
     header = ["class_name", "slot", "rank", "case_id", "slide_id", "x_px0", "y_px0", "side_px0"]
     rows = [
         [
-            as_text_cell(class_names[label]),
+            text_cell(class_names[label]),
             str(slot + 1),
             str(rank),
-            as_text_cell(tile.case_id),
-            as_text_cell(tile.slide_id),
+            text_cell(tile.case_id),
+            text_cell(tile.slide_id),
             str(tile.x_px0),
             str(tile.y_px0),
             "" if tile.side_px0 is None else f"{tile.side_px0:g}",
@@ -80,9 +81,9 @@ def slot_genes_csv(genes: SlotGenes, class_names: Sequence[str]) -> str:
         order = known[np.argsort(-np.abs(rho[known]), kind="stable")].tolist()
         rows += [
             [
-                as_text_cell(class_names[number // n_slots]),
+                text_cell(class_names[number // n_slots]),
                 str(number % n_slots + 1),
-                as_text_cell(genes.genes[column]),
+                text_cell(genes.genes[column]),
                 *_bounded(every, number, column),
                 str(every.n_cases),
                 str(every.n_tests),
@@ -99,8 +100,8 @@ def map_csv(found: MemoryMap, class_names: Sequence[str]) -> str:
     rows = [
         [
             point.kind,
-            as_text_cell(class_names[point.label]) if point.label >= 0 else "",
-            as_text_cell(point.name),
+            text_cell(class_names[point.label]) if point.label >= 0 else "",
+            text_cell(point.name),
             _number(point.x),
             _number(point.y),
         ]

@@ -7,8 +7,8 @@ from typing import Any
 from momkd.reporting.page import Bounded
 from momkd.workflows.guidelines.answers import Answer, Answerer, Found, Gap, figure
 from momkd.workflows.guidelines.facts import RunFacts
+from momkd.workflows.report_groups import MIN_OF_A_GROUP, site_rows
 from momkd.workflows.report_limits import tell_limits
-from momkd.workflows.report_scores import MIN_OF_A_SITE, site_rows
 from momkd.workflows.tables import with_interval
 
 _NO_FIGURES = "figures: no model was tested on every fold"
@@ -157,11 +157,11 @@ def performance_by_site(run: RunFacts) -> Found:
     parts = []
     for row in site_rows(run.cases, site_of):
         areas = [f"{m} {_bounded(found)}" for m, found in row.items() if isinstance(found, Bounded)]
-        said = f"{row['site']} ({row['cases']} patients, {row['positive']} positive)"
+        said = f"{row['site']} ({row['cases']} patients, {row['positive cases']} positive)"
         parts.append(f"{said}: {', '.join(areas)}")
     if not parts:
         return Gap(lacks="sites: performance by hospital cannot be told")
-    text = f"AUROC by site, sites with at least {MIN_OF_A_SITE} patients: {'; '.join(parts)}"
+    text = f"AUROC by site, sites with at least {MIN_OF_A_GROUP} patients: {'; '.join(parts)}"
     return Answer(text=text, where="report: Sites")
 
 

@@ -5,10 +5,9 @@ Text of users is escaped for the form it stands in, and loses the folders of thi
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from momkd.data.conventions.study import as_text_cell
 from momkd.reporting.words import plain as without_folders
 from momkd.serving.card import plain as markdown_text
-from momkd.workflows.fold_tables import as_csv
+from momkd.storage import spreadsheet
 from momkd.workflows.guidelines.answering import AnsweredItem, count_statuses
 from momkd.workflows.guidelines.items import Guideline
 from momkd.workflows.leakage_sheet import NOT_EXAMINED, Way
@@ -49,9 +48,7 @@ def guideline_markdown(
 
 def guideline_csv(items: Sequence[AnsweredItem]) -> str:
     """Write a guideline as CSV; text that a spreadsheet would take for a formula is quoted."""
-    return as_csv(
-        [{k: as_text_cell(without_folders(v)) for k, v in _row(i).items()} for i in items]
-    )
+    return spreadsheet([{k: without_folders(v) for k, v in _row(i).items()} for i in items])
 
 
 def leakage_markdown(ways: Sequence[Way], task: str, alarms: Sequence[str]) -> str:

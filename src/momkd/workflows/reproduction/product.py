@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from momkd.data.label_notes import target_notes
 from momkd.reporting.figures import pdf_of, svg_of
 from momkd.reporting.paper_table import PaperTable, latex_of, markdown_of
-from momkd.storage import write_bytes, write_json, write_text
+from momkd.storage import spreadsheet, write_bytes, write_json, write_text
 from momkd.workflows.reproduction.arms import Plan
 from momkd.workflows.run_folder import describe_machine
 
@@ -58,7 +57,7 @@ def write_product(plan: Plan, product: Product) -> list[str]:
     name = product.table.name
     folder = plan.folder
     rows = [{**row, "profile": plan.profile.name} for row in product.records]
-    text = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    text = spreadsheet(rows)
     written = [f"{name}.{kind}" for kind in ("md", "tex", "csv")]
     if product.figure is not None:
         write_text(folder / f"{name}.svg", svg_of(product.figure))
