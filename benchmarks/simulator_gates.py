@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a core; read when num
 
 import numpy as np
 import pandas as pd
-from gate_runs import BUDGET, LEARNABLE, Job, Plan, all_jobs, claim, read_scored, run_all
+from gate_runs import BUDGET, LEARNABLE, OWN, Job, Plan, all_jobs, claim, read_scored, run_all
 from gate_verdicts import ALLOWED_SE, Scored, Verdict, at_chance, judge
 from scipy.stats import spearmanr, t
 
@@ -243,6 +243,7 @@ def main() -> None:
         world=({} if given.as_is else LEARNABLE)
         | {k: json.loads(v) for k, _, v in (text.partition("=") for text in given.world_set)},
         budget=(*BUDGET, *given.set),
+        arms=OWN,
     )
     claim(given.work, plan)
     jobs = all_jobs(models, scenarios, given.seeds)
