@@ -425,8 +425,9 @@ def test_options_lie_over_the_preset_key_by_key():
     assert (options.dim, options.dim_shared) == (512, 32)
     paper = resolve_options("momkd")
     assert paper == resolve_options("momkd", "paper")
-    assert paper.weights.model_dump() == {
+    published = {
         "ce": 0.5, "memory": 0.1, "align_wsi": 0.2, "align_omics": 0.05, "reconstruction": 0.01,
     }  # fmt: skip
+    assert published.items() <= paper.weights.model_dump().items()
     again = resolve_options("momkd", "code", options.model_dump(mode="json"))
     assert again == options
