@@ -47,9 +47,13 @@ def start(run: RunFacts) -> Found:
     if not seeds:
         return Gap(lacks="folds with seeds")
     text = f"Parameters are drawn at random from seed {', '.join(map(str, seeds))} and the fold"
-    with_memory = [name for name, card in run.cards.items() if "n_slots" in card.options]
-    if with_memory:
-        text += f"; the memory of {', '.join(with_memory)} begins at k-means of training tiles"
+    slots = {n: c.options for n, c in run.cards.items() if "n_slots" in c.options}
+    of_rna = [n for n, options in slots.items() if options.get("teaching") == "programmes"]
+    of_tiles = [n for n in slots if n not in of_rna]
+    if of_tiles:
+        text += f"; the memory of {', '.join(of_tiles)} begins at k-means of training tiles"
+    if of_rna:
+        text += f"; the memory of {', '.join(of_rna)} begins at axes, poles of RNA's components"
     return Answer(text=text + "; the encoder's weights are fixed", where="folds.csv; config.yaml")
 
 
@@ -60,7 +64,13 @@ def training(run: RunFacts) -> Found:
         return Gap(lacks="a block fit in config.yaml")
     told = ", ".join(f"{key} {fit[key]}" for key in _FIT if key in fit)
     notes = [str(n) for n in run.manifest.get("training_notes", ())]
-    text = f"Trained with {told}; hyper-parameters were fixed for the whole run"
+    trials = run.setting("search", "trials")
+    chosen = (
+        f"of {trials} trials of options a fold and model the best on that fold's validation side"
+        if trials
+        else "hyper-parameters were fixed for the whole run"
+    )
+    text = f"Trained with {told}; {chosen}"
     return Answer(text="; ".join([text, *notes]), where="config.yaml, fit; history.csv")
 
 

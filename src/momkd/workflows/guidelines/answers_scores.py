@@ -39,6 +39,14 @@ def protocol(run: RunFacts) -> Found:
     return Answer(text=text, where="run.json, proof; folds.csv")
 
 
+def frozen(run: RunFacts) -> Found:
+    """Say what was laid down before anything was tested."""
+    if run.protocol is None:
+        return Gap(lacks="a protocol that was frozen before the first test")
+    told = "; ".join(f"{name}: {value}" for name, value in run.protocol.facts())
+    return Answer(text=f"Laid down before anything was trained: {told}", where="protocol.json")
+
+
 def disjoint(run: RunFacts) -> Found:
     """Say at what level sides are apart."""
     apart = next((s for s in run.statements if "two sides of a fold" in s), "")
@@ -271,7 +279,17 @@ def _figures(found: Mapping[str, Any], names: Mapping[str, str]) -> str:
 ANSWERS: dict[str, Answerer] = {
     one.__name__: one
     for one in (
-        *(protocol, disjoint, clusters, measures, uncertainty, comparison, claims, headline),
+        *(
+            protocol,
+            frozen,
+            disjoint,
+            clusters,
+            measures,
+            uncertainty,
+            comparison,
+            claims,
+            headline,
+        ),
         *(performance, diagnostic, calibration_found, performance_by_site, failures),
         *(all_analysed, robustness, explanation, external, differences, fairness, limitations),
     )

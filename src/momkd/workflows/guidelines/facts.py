@@ -10,6 +10,7 @@ import pandas as pd
 
 from momkd.errors import ModelError
 from momkd.serving.card import Card, parse_card, read_config
+from momkd.workflows.frozen_protocol import FrozenProtocol
 from momkd.workflows.report_flow import LeftOut, SideCount, read_left_out
 from momkd.workflows.report_sources import PageSources
 
@@ -32,6 +33,8 @@ class RunFacts:
         The first card of each model whose predictors can be read.
     external
         Figures by name of external cohort.
+    protocol
+        What was frozen beforehand, where something was.
     n_heatmaps
         Pictures of attention or evidence in the run folder.
     """
@@ -48,6 +51,7 @@ class RunFacts:
     cards: Mapping[str, Card]
     external: Mapping[str, Mapping[str, Any]]
     n_heatmaps: int
+    protocol: FrozenProtocol | None = None
 
     def setting(self, *keys: str) -> Any:
         """Give a value of the configuration; None where it is not set."""
@@ -92,6 +96,7 @@ def gather_facts(of: PageSources) -> RunFacts:
         cards=_read_cards(folder, of.manifest),
         external=_read_external(folder),
         n_heatmaps=sum(1 for _ in folder.glob("*heatmaps/**/*.png")),
+        protocol=of.protocol,
     )
 
 
