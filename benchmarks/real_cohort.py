@@ -23,6 +23,9 @@ _SHOWN = ("auroc", "auprc", "accuracy", "majority_rate", "macro_f1", "brier")
 _NAMES = {
     "momkd": "MoMKD, preset `paper`",
     "momkd-code": "MoMKD, preset `code`",
+    "momkd-plus": "MoMKD, preset `plus`",
+    "momkd-plus+no_rna": "`plus` without RNA",
+    "momkd-plus+shuffled": "`plus`, RNA shuffled within class",
     "abmil": "ABMIL (gated)",
     "dsmil": "DSMIL",
     "transmil": "TransMIL",
