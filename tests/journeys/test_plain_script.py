@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.journeys.run_momkd import environment
 
 _SCRIPT = """
@@ -28,6 +30,7 @@ def _run(folder: Path, call: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_script_without_guard_trains_in_two_processes(cohort: Path) -> None:
     done = _run(cohort, "crossval('momkd.yaml', 'run', model='mean_logistic', workers=2)")
     assert done.returncode == 0, done.stderr

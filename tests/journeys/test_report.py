@@ -53,7 +53,10 @@ def test_the_page_of_a_run_that_was_stopped(finished_run: Path, tmp_path: Path) 
     assert 'role="alert">Unfinished' in (run / "report.html").read_text()
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize(
+    "encoding",
+    [*(pytest.param(e, marks=pytest.mark.slow) for e in ("ascii", "utf-8")), "latin-1"],
+)
 def test_r10_a_console_that_cannot_show_a_name_changes_nothing(
     tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
