@@ -11,7 +11,8 @@ from momkd.errors import ConfigError
 from momkd.models.table import build_model, resolve_options
 from momkd.nn.memory import ClassMemory
 from momkd.nn.programmes import ProgrammePoles, Programmes, logistic_ridge
-from momkd.types import Bag, Dims, Sample, SampleKey
+from momkd.types import Bag, Dims, Sample
+from tests.contract.test_models import Samples
 
 N_GENES, N_CASES = 60, 200
 
@@ -86,36 +87,6 @@ def test_poles_start_opposite_and_read_an_axis():
         ClassMemory(2, 4, 3, learned=True).start_poles()
 
 
-class _Samples:
-    """Samples in a list, as a model's ``prepare`` sees them."""
-
-    wait_s = 0.0
-
-    def __init__(self, samples: list[Sample]) -> None:
-        self._samples = samples
-        self.keys = [
-            SampleKey(
-                case_id=s.case_id,
-                slide_id=None if s.bag is None else s.bag.slide_id,
-                label=s.label,
-                has_rna=s.rna is not None,
-            )
-            for s in samples
-        ]
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._samples[index]
-
-    def rna(self, index: int) -> torch.Tensor | None:
-        return self._samples[index].rna
-
-    def iterate(self, indices):
-        return (self._samples[i] for i in indices)
-
-
 def samples_of(seed: int = 0) -> list[Sample]:
     _, rna, labels = hidden_programmes(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -154,7 +125,7 @@ GRADIENTS = {
 def test_what_each_term_moves(name):
     """The classifier never moves the memory, and RNA has nothing that could move."""
     model, samples = plus(), samples_of()
-    model.prepare(_Samples(samples))
+    model.prepare(Samples(samples))
     if name == "memory":  # at the start the poles of a class are at right angles
         torch.nn.init.normal_(model.memory.slots)
     model.losses(samples).terms[name].backward()
@@ -166,7 +137,7 @@ def test_what_each_term_moves(name):
 
 def test_slides_without_rna_teach_by_their_label_alone():
     model, samples = plus(), samples_of()
-    model.prepare(_Samples(samples))
+    model.prepare(Samples(samples))
     half = [replace(s, rna=None) if i % 2 else s for i, s in enumerate(samples)]
     losses = model.losses(half)
     assert losses.fed == {"ce": 12, "memory": 12, "programmes": 6, "odds": 6}
@@ -181,21 +152,21 @@ def test_cases_without_a_slide_shape_the_programmes():
         *(replace(s, case_id=f"{s.case_id}-more", bag=None) for s in samples_of(1)),
     ]
     one, other = plus(), plus()
-    one.prepare(_Samples(samples))
-    other.prepare(_Samples(with_more))
+    one.prepare(Samples(samples))
+    other.prepare(Samples(with_more))
     assert not torch.allclose(one.programmes.programmes.centre, other.programmes.programmes.centre)
 
 
 def test_without_rna_it_says_so_and_learns_from_labels():
     model, samples = plus(), [replace(s, rna=None) for s in samples_of()]
-    model.prepare(_Samples(samples))
+    model.prepare(Samples(samples))
     assert model.start_notes == ("no training case has RNA: there are no programmes to teach",)
     assert set(model.losses(samples).terms) == {"ce", "memory"}
 
 
 def test_rna_lies_where_its_programmes_lie():
     model, samples = plus(), samples_of()
-    model.prepare(_Samples(samples))
+    model.prepare(Samples(samples))
     rna = torch.stack([s.rna for s in samples])
     said, _ = model.programmes.programmes(rna)
     points = model.rna_points(rna)
