@@ -54,7 +54,6 @@ ARMS: dict[str, tuple[str, ...]] = {
     "momkd code": (*_MOMKD, "model.preset=code", "model.dim=64", "model.dim_rna=64"),
     "momkd ema": (*_MOMKD, "model.memory_update=ema"),
     "momkd fixed": (*_MOMKD, "model.memory_update=fixed"),
-    "momkd tiles": (*_MOMKD, "model.encoder=tiles"),
     "plus": _PLUS,
     "plus graph": (*_PLUS, "model.encoder=graph"),
     "plus labels": (*_PLUS, "model.weights.ce=1", "model.weights.odds=0"),

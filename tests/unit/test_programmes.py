@@ -176,7 +176,8 @@ def test_rna_lies_where_its_programmes_lie():
 
 
 @pytest.mark.parametrize(
-    "options", [{"pooling": "memory"}, {"memory_update": "ema"}, {"n_slots": 64, "dim_shared": 32}]
+    "options",
+    [{"teaching": "classes"}, {"memory_update": "ema"}, {"n_slots": 64, "dim_shared": 32}],
 )
 def test_combinations_that_mean_nothing_are_refused(options):
     with pytest.raises(ConfigError, match="programmes"):

@@ -83,9 +83,8 @@ class MoMKD(BagClassifier):
         self.memory = ClassMemory(
             dims.n_classes, o.n_slots, o.dim_shared, learned=o.memory_update == "learned"
         )
-        self.gate = (
-            GatedAttention(o.dim, o.dim_gate, dropout=o.dropout) if o.pooling == "gated" else None
-        )
+        taught = o.teaching == "programmes"
+        self.gate = GatedAttention(o.dim, o.dim_gate, dropout=o.dropout) if taught else None
         self.log_temperature = (
             nn.Parameter(torch.tensor(math.log(o.temperature))) if o.learn_temperature else None
         )
@@ -93,7 +92,7 @@ class MoMKD(BagClassifier):
         self.start_notes: tuple[str, ...] = ()
         if dims.n_genes is not None:
             self.usage = SlotUsage(dims.n_classes, o.n_slots)
-            if o.teaching == "programmes":
+            if taught:
                 self.steps_on_rna_alone = False
                 self.programmes = ProgrammeTeaching(dims.n_genes, o.n_slots)
                 return

@@ -71,16 +71,14 @@ class MoMKDOptions(config.Options):
         over dimensions too, own label's orthogonality times 10 / n_slots^2.
     align_scale, margin, tau_agg
         beta, margin and aggregation temperature of the alignment.
-    encoder
-        ``graph``: two layers of graph attention; ``tiles``: each tile by itself, one layer.
-    pooling
-        ``memory``: tiles are attended to by their evidence, eq. 7 and 8; ``gated``: by a gate of
-        their own (Ilse et al. 2018, eq. 9), ``dim_gate`` wide.
     teaching
         ``classes``: both modalities are drawn to the slots of their class, as the paper has it.
         ``programmes``: the slots are the poles of the ``n_slots`` leading programmes of expression,
-        and a slide must lie between them where its case's RNA lies. Needs ``gated`` and
-        ``learned``.
+        and a slide must lie between them where its case's RNA lies. Tiles are then attended to by
+        a gate of their own (Ilse et al. 2018, eq. 9), ``dim_gate`` wide, and not by their evidence.
+    encoder
+        ``graph``: two layers of graph attention; ``tiles``, with ``programmes`` only: each tile by
+        itself, one layer.
     decay
         What weight decay acts on: ``matrices`` (not the memory, biases, norms) or ``all``.
     """
@@ -110,7 +108,6 @@ class MoMKDOptions(config.Options):
     tau_agg: float = Field(5.0, gt=0)
     decay: Literal["matrices", "all"] = "matrices"
     encoder: Literal["graph", "tiles"] = "graph"
-    pooling: Literal["memory", "gated"] = "memory"
     dim_gate: int = Field(256, ge=1)
     teaching: Literal["classes", "programmes"] = "classes"
     weights: LossWeights = Field(default_factory=LossWeights)
@@ -123,13 +120,14 @@ class MoMKDOptions(config.Options):
         return self
 
     @model_validator(mode="after")
-    def _programmes_need_a_gate(self) -> "MoMKDOptions":
-        if self.teaching == "programmes" and (self.pooling, self.memory_update) != (
-            "gated",
-            "learned",
-        ):
-            raise ValueError("teaching: programmes needs pooling: gated and memory_update: learned")
-        if self.teaching == "programmes" and self.n_slots > self.dim_shared:
+    def _teaching_fits_the_rest(self) -> "MoMKDOptions":
+        if self.teaching == "classes":
+            if self.encoder == "tiles":
+                raise ValueError("encoder: tiles needs teaching: programmes")
+            return self
+        if self.memory_update != "learned":
+            raise ValueError("teaching: programmes needs memory_update: learned")
+        if self.n_slots > self.dim_shared:
             raise ValueError(
                 f"{self.n_slots} programmes have no room in {self.dim_shared} dimensions: "
                 "lower n_slots or raise dim_shared"
@@ -153,7 +151,6 @@ CODE: dict[str, Any] = {
 
 PLUS: dict[str, Any] = {
     "encoder": "tiles",
-    "pooling": "gated",
     "teaching": "programmes",
     "n_slots": 8,
     "dropout": 0.25,
