@@ -114,7 +114,7 @@ def entry_of(slide_id: str, case_id: str = "c", label: int | None = 1, p: float 
 
 def make_viewer(folder: Path, *entries: SlideEntry, slides=(), score_folders=(), **options):
     """Put a viewer together whose work is fake; ``close`` its jobs."""
-    from momkd.viewer.application import Viewer
+    from momkd.viewer.served import Viewer
 
     roots = SlideRoots(list(slides))
     facts = RunFacts(

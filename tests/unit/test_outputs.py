@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from momkd.errors import MachineError, Problem
+from momkd.file_names import file_names, find_named
 from momkd.reporting.figures import svg_of
 from momkd.reporting.heatmap import draw_layer
 from momkd.reporting.tile_layers import attention_layer
@@ -19,7 +20,7 @@ from momkd.workflows.audit import write_problems
 from momkd.workflows.evaluate import evaluate
 from momkd.workflows.heatmap import heatmap
 from momkd.workflows.report import report
-from momkd.workflows.stored_scores import StoredScores, file_names, find_scores, write_scores
+from momkd.workflows.stored_scores import StoredScores, write_scores
 from tests.page_reader import PageReader, faults_of
 from tests.run_folders import write_run
 
@@ -88,7 +89,10 @@ def test_scores_are_found_under_either_name(tmp_path: Path) -> None:
         for slide_id in ids:
             write_scores(tmp_path / folder / names[slide_id], scores_of(slide_id))
         for slide_id in ids:
-            assert find_scores(tmp_path / folder, slide_id).name == names[slide_id]
+            found = find_named(tmp_path / folder, slide_id, ".h5")
+            assert found == tmp_path / folder / names[slide_id]
+    for no_name in ("", ".", "..", "../two/Slide", "/Slide", "a\0b", "absent", "x" * 300):
+        assert find_named(tmp_path / "one", no_name, ".h5") is None
 
 
 def test_problems_are_no_formulas(tmp_path: Path) -> None:

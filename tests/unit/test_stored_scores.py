@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from momkd.errors import DataError
+from momkd.file_names import file_name
 from momkd.reporting.tile_layers import attention_layer, evidence_layer, slot_layer
 from momkd.types import TileGrid
 from momkd.workflows.heatmap import heatmap
 from momkd.workflows.report_pictures import find_pictures
-from momkd.workflows.stored_scores import StoredScores, file_name, read_scores, write_scores
+from momkd.workflows.stored_scores import StoredScores, read_scores, write_scores
 
 CORNERS = np.array([[0, 0], [64, 0], [0, 64], [64, 64]])
 COSINES = np.linspace(-1, 1, 8).reshape(4, 2, 1).astype(np.float16).astype(np.float64)

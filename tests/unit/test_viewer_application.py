@@ -6,6 +6,7 @@ import time
 import pytest
 from starlette.testclient import TestClient
 
+from momkd.file_names import file_names
 from momkd.viewer.application import make_application
 from momkd.viewer.catalogue import run_key
 from tests.pictures import paint_slide, write_aperio, write_pyramid
@@ -140,6 +141,17 @@ def test_stored_scores_are_found_and_fit_the_slide_or_are_not_drawn(make_site, p
     assert other["x"] is None
     site.get(f"/api/slides/{run_key('s')}/scores?model=abmil", 404)
     site.get(f"/api/slides/{run_key('s')}/scores?model=../momkd", 404)
+
+
+def test_scores_are_found_by_the_names_that_predict_gives_them(make_site, tmp_path):
+    ids = ("Slide", "slide", "long" * 70)
+    folder = tmp_path / "momkd"
+    folder.mkdir()
+    for slide_id, name in file_names(ids, ".h5").items():
+        write_scores(folder / name, slide_id)
+    site = make_site(*map(entry_of, ids), entry_of("SLIDE"), score_folders=[tmp_path])
+    stored = {i: site.get(f"/api/slides/{run_key(i)}")["stored"] for i in (*ids, "SLIDE")}
+    assert stored == {**{i: ["momkd"] for i in ids}, "SLIDE": []}
 
 
 def test_scores_outside_their_folder_are_not_read(make_site, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from momkd.file_names import find_named
 from momkd.viewer.absence import NotServedError
 from momkd.viewer.roots import key_of
 
@@ -135,11 +136,12 @@ class Catalogue:
         """Find stored scores: what was computed here, else what ``predict`` stored."""
         if model in entry.score_files:
             return entry.score_files[model]
-        if entry.is_new or not _is_file_name(entry.slide_id):
+        if entry.is_new:
             return None
         for folder in self._folders:
-            for path in (folder / model / f"{entry.slide_id}.h5", folder / f"{entry.slide_id}.h5"):
-                if path.is_file() and path.resolve().is_relative_to(folder):
+            for place in (folder / model, folder):
+                path = find_named(place, entry.slide_id, ".h5")
+                if path is not None and path.resolve().is_relative_to(folder):
                     return path
         return None
 
@@ -174,12 +176,3 @@ class Catalogue:
 def run_key(slide_id: str) -> str:
     """Give the key of a slide of the run; the same every time it is served."""
     return key_of("run", slide_id)
-
-
-def _is_file_name(slide_id: str) -> bool:
-    """Whether an id of a table can be a file's name; any other becomes no path."""
-    return (
-        not {"/", "\\", "\0"} & set(slide_id)
-        and slide_id not in ("", ".", "..")
-        and len(slide_id.encode("utf-8", "replace")) <= 240
-    )

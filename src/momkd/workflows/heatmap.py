@@ -9,12 +9,13 @@ import numpy as np
 from PIL import Image
 
 from momkd.errors import DataError
+from momkd.file_names import file_name
 from momkd.reporting.figures import png_of, svg_of
 from momkd.reporting.geojson import tiles_as_geojson
 from momkd.reporting.heatmap import draw_layer, draw_layer_over_slide
 from momkd.storage import require_inside, write_bytes, write_text
 from momkd.types import TileGrid
-from momkd.workflows.stored_scores import file_name, read_scores
+from momkd.workflows.stored_scores import read_scores
 
 
 def heatmap(

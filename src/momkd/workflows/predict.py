@@ -13,6 +13,7 @@ from momkd.data.barcodes import case_of
 from momkd.data.features import examine_files, find_feature_files, read_bag
 from momkd.data.layouts.material import ReadRules
 from momkd.errors import DataError, IntegrityError, ModelError, Problem, TooManyDroppedError
+from momkd.file_names import file_names
 from momkd.predictor import Ensemble, EnsemblePrediction, from_pretrained, load_predictor
 from momkd.storage import require_inside, spreadsheet, write_text
 from momkd.types import SlideFile
@@ -20,7 +21,6 @@ from momkd.workflows.console import count_files, say
 from momkd.workflows.heatmap import heatmap
 from momkd.workflows.predict_pixels import EmbeddedSlides, embed_slides, part_inputs
 from momkd.workflows.score_file import evidence_of, store_answer
-from momkd.workflows.stored_scores import file_names
 
 if TYPE_CHECKING:
     from momkd.slides.reader import SlideRules

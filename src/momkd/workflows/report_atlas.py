@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from momkd.errors import DataError
+from momkd.file_names import find_named
 from momkd.reporting.figures import png_of
 from momkd.reporting.heatmap import draw_layer
 from momkd.reporting.page import Bounded, Part, Picture, Row, Section, Table, Words
@@ -13,7 +14,7 @@ from momkd.reporting.tile_layers import slot_layer
 from momkd.reporting.words import short
 from momkd.storage import plain_cell
 from momkd.workflows.console import say
-from momkd.workflows.stored_scores import find_scores, read_scores
+from momkd.workflows.stored_scores import read_scores
 
 _DPI = 90
 _PICTURED = 2
@@ -116,7 +117,9 @@ def _pictures(folder: Path, slots: _Rows, class_names: Sequence[str]) -> list[Pa
         numbers = [slot["slot"] for slot in slots if slot["class_name"] == name]
         best = [(n, tile) for n in numbers for tile in first if _is_of(tile, name, n)]
         for number, tile in best[:_PICTURED]:
-            path = find_scores(folder / "scores", tile["slide_id"])
+            path = find_named(folder / "scores", tile["slide_id"], ".h5")
+            if path is None:
+                raise ValueError(f"no scores of slide {tile['slide_id']!r}")
             parts.append(_picture(path, label, int(number) - 1, class_names))
     return parts
 

@@ -63,11 +63,12 @@ def serve(
         G07 an address that this machine does not have.
     """
     try:
-        from momkd.viewer.application import Viewer, make_application
+        from momkd.viewer.application import make_application
         from momkd.viewer.server import address_of, claim_address, run_server
     except ImportError as error:
         raise MachineError.of("E01", str(error.name), "not installed", _PACKAGES) from None
     from momkd.viewer.jobs import JobQueue
+    from momkd.viewer.served import Viewer
     from momkd.viewer.tile_process import TileReaders
     from momkd.workflows.serve_labour import PredictorLabour
 

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from momkd.file_names import file_names
 from momkd.viewer.catalogue import Score, SlideEntry
 from momkd.viewer.jobs import Tell, Work
 from momkd.viewer.roots import key_of
 from momkd.workflows.score_slide import score_slide
-from momkd.workflows.stored_scores import file_names
 
 if TYPE_CHECKING:
     from momkd.slides.reader import SlideRules

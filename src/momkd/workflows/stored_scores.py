@@ -1,9 +1,6 @@
 """Scores of the tiles of one slide on disk: what a prediction said, kept for whoever draws it."""
 
 import json
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +11,9 @@ from jaxtyping import Float
 
 from momkd.errors import DataError
 from momkd.reporting.tile_layers import Layer, attention_layer, evidence_layer, slot_layer
-from momkd.storage import digest_bytes, write_atomically
+from momkd.storage import write_atomically
 from momkd.types import TileGrid
 
-_LONGEST_NAME_BYTES = 255
-_SHORTENED = 50
 _VALUES = ("attention", "evidence", "evidence_eq7", "slot_cosines")
 _GRID = ("tile_px0", "tile_px", "mpp", "width_px0", "height_px0", "is_level0")
 
@@ -200,44 +195,6 @@ def _values(file: h5py.File, name: str, n_tiles: int) -> np.ndarray:
     if not np.isfinite(values).all():
         raise ValueError(f"{name} has values that are not finite")
     return values
-
-
-def file_name(stem: str, ending: str) -> str:
-    """Give a file's name that every file system takes: one that is too long ends in a digest.
-
-    ``stem`` is a name already, without a folder in it.
-    """
-    room = _LONGEST_NAME_BYTES - len(ending.encode())
-    if len(stem.encode()) <= room:
-        return stem + ending
-    kept = stem.encode()[: room - 9].decode("utf-8", "ignore")
-    return f"{kept}~{digest_bytes(stem.encode())[:8]}{ending}"
-
-
-def file_names(stems: Iterable[str], ending: str) -> dict[str, str]:
-    """Give each of several names a file of its own, on disks that do not tell case apart too.
-
-    Names that differ in case or in the form of their letters alone end in a digest.
-    """
-    names = sorted(set(stems))
-    alike = Counter(_folded(name) for name in names)
-    named = {1: file_name}
-    return {n: named.get(alike[_folded(n)], _told_apart)(n, ending) for n in names}
-
-
-def find_scores(folder: Path, slide_id: str) -> Path:
-    """Give where the scores of a slide lie, by either name of :func:`file_names`."""
-    plain = folder / file_name(slide_id, ".h5")
-    apart = folder / _told_apart(slide_id, ".h5")
-    return apart if apart.is_file() else plain
-
-
-def _told_apart(name: str, ending: str) -> str:
-    return file_name(f"{name[:_SHORTENED]}~{digest_bytes(name.encode())[:8]}", ending)
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _float(value: Any) -> float | None:

@@ -14,9 +14,10 @@ from torch.nn.functional import normalize
 
 from momkd.data.features import read_bag
 from momkd.evaluation.slot_use import Likeness, SlotUse, compare_slots, mean_use, slide_use
+from momkd.file_names import file_names
 from momkd.storage import require_inside
 from momkd.types import Bag, Output, Prediction, SlideFile
-from momkd.workflows.stored_scores import StoredScores, file_names, write_scores
+from momkd.workflows.stored_scores import StoredScores, write_scores
 
 if TYPE_CHECKING:
     from momkd.workflows.atlas.trained_memory import TrainedMemory
