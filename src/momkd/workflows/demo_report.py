@@ -19,7 +19,7 @@ from momkd.reporting.heatmap import draw_attention, draw_over_slide
 from momkd.storage import plain_cell, write_json
 from momkd.types import TileGrid
 from momkd.workflows.report_examples import examples_section
-from momkd.workflows.run_folder import read_predictions, read_run
+from momkd.workflows.run_folder import read_predictions, read_rows, read_run
 from momkd.workflows.run_report import write_run_report
 from momkd.workflows.scored_cases import average_slides
 from momkd.workflows.tables import make_table, with_interval
@@ -75,7 +75,8 @@ def write_demo_report(
     """
     truth = json.loads((new / "truth.json").read_text(encoding="utf-8"))
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    table = pd.read_csv(folder / "predictions_cases.csv", converters={"case_id": plain_cell})
+    table = read_rows(folder / "predictions_cases.csv")
+    table["case_id"] = table["case_id"].map(plain_cell)
     scores = table.pivot(index="case_id", columns="model", values="prob_positive")
     cases = _new_cases(truth, scores)
     on_niche = {name: _attention_on_niche(folder, new, truth, name) for name in scores.columns}

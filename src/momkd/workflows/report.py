@@ -22,7 +22,7 @@ from momkd.workflows.report_examples import MOST_EXAMPLES, examples_section, fir
 from momkd.workflows.report_pictures import find_pictures
 from momkd.workflows.report_sources import PageSources
 from momkd.workflows.report_training import Trainings, read_trainings
-from momkd.workflows.run_folder import read_predictions, read_run
+from momkd.workflows.run_folder import read_predictions, read_rows, read_run
 from momkd.workflows.run_report import tell_unfinished, write_page
 from momkd.workflows.scored_cases import average_slides
 
@@ -181,7 +181,7 @@ def _tested(folder: Path, manifest: Mapping[str, Any], trainings: Trainings) -> 
 
 def _read_job(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype={"case_id": str, "slide_id": str, "model": str})
+        return read_rows(path)
     except (FileNotFoundError, ValueError) as error:
         what = f"cannot be read: {error}"
         remedy = f"delete {path.parent.name} and run again"

@@ -97,7 +97,13 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     if not path.exists():
         what = "has no predictions.csv: the cross-validation is not finished"
         raise DataError.of("P14", str(folder), what, "run momkd crossval again, it goes on")
-    return pd.read_csv(path, dtype={"case_id": str, "slide_id": str, "model": str})
+    return read_rows(path)
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """Read a table of a run whose rows are cases or slides; a case called NULL or 007 is one."""
+    text = dict.fromkeys(("case_id", "slide_id", "model"), str)
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
 
 
 def read_side_ratio(folder: Path) -> float:
@@ -112,7 +118,7 @@ def read_side_ratio(folder: Path) -> float:
         P13 no ``folds.csv``.
     """
     try:
-        table = pd.read_csv(folder / "folds.csv", dtype={"case_id": str})
+        table = read_rows(folder / "folds.csv")
     except FileNotFoundError:
         what = "has no folds.csv"
         raise DataError.of("P13", str(folder), what, "give what momkd crossval -o wrote") from None
