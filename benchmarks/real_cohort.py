@@ -24,6 +24,8 @@ _NAMES = {
     "momkd": "MoMKD, preset `paper`",
     "momkd-code": "MoMKD, preset `code`",
     "momkd-plus": "MoMKD, preset `plus`",
+    "momkd+shuffled": "`paper`, RNA shuffled within class",
+    "momkd+label": "`paper`, the label in the place of RNA",
     "momkd-plus+no_rna": "`plus` without RNA",
     "momkd-plus+shuffled": "`plus`, RNA shuffled within class",
     "abmil": "ABMIL (gated)",
@@ -64,12 +66,17 @@ def run(lines: Sequence[str]) -> None:
         subprocess.run([sys.executable, "-m", "momkd.cli", *shlex.split(line)[1:]], check=True)
 
 
+def name_of(model: str) -> str:
+    """Give a model's name as the pages have it."""
+    return _NAMES[model.replace(":", "-")]
+
+
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """Give a row a model of a run."""
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     rows = []
     for name, entry in metrics["models"].items():
-        row = {"model": _NAMES[name], "cases": entry["n_cases"], "fits": entry["n_fits"]}
+        row = {"model": name_of(name), "cases": entry["n_cases"], "fits": entry["n_fits"]}
         for key in _SHOWN:
             found = entry["mean_over_folds"][key]
             row[key] = with_interval(found["value"], found["low"], found["high"])

@@ -1,0 +1,131 @@
+"""Does RNA help on real slides, for every label and kind of folds? docs/results/real-cohort/rna.md.
+
+    python benchmarks/rna_on_real.py --data ../shared/data/tcga-brca --runs runs/rna
+
+Runs what a user would type; finished trainings are not repeated, and more labels, kinds of folds or
+seeds may be asked for later. With `--table-only` the page is written from the runs that are there.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from real_cohort import init_command, markdown, name_of, run
+
+from momkd.workflows.tables import with_interval
+
+TASKS = ("HER2", "PR", "ER", "ODX85")
+FOLDS = {"random": "", "site": " --site-preserved"}
+# what is asked of each: the published method and our variant, against everything else
+ASKED = ("momkd", "momkd:plus")
+MODELS = (
+    *("momkd", "momkd:code", "momkd:plus", "momkd+shuffled", "momkd+label", "momkd:plus+shuffled"),
+    *("abmil", "dsmil", "transmil", "dtfd_mil", "wikg", "tdc", "mkd", "g_hanet", "mean_logistic"),
+)
+_RECIPE = Path("recipes/common-budget.yaml")
+HERE = Path(__file__).resolve().parent
+
+
+def commands(task: str, folds: str, data: str, runs: Path, recipe: Path, seeds: int) -> list[str]:
+    """Give the commands of one label and kind of folds, as typed."""
+    config, folder = f"{task.lower()}.yaml", folder_of(runs, task, folds)
+    return [
+        init_command(task, data, config),
+        f"momkd crossval -c {config} -c {recipe} --set panel.selector=all "
+        f"--model {','.join(MODELS)} --method momkd --seeds {seeds}{FOLDS[folds]} -o {folder}",
+        *(f"momkd compare {folder} --method {m} -o {folder / place_of(m)}" for m in ASKED),
+    ]
+
+
+def folder_of(runs: Path, task: str, folds: str) -> Path:
+    """Give the run of a label and kind of folds."""
+    return runs / f"{task.lower()}-{folds}"
+
+
+def place_of(model: str) -> str:
+    """Give the folder, in a run, of what was asked of a model."""
+    return f"asked-{model.replace(':', '-')}"
+
+
+def area_rows(runs: Sequence[tuple[str, Path]]) -> list[dict[str, Any]]:
+    """Give a row a model: its AUROC in every run, with case-level bootstrap intervals."""
+    found = {
+        name: json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["models"]
+        for name, folder in runs
+    }
+    rows = []
+    for model in next(iter(found.values())):
+        row = {"model": name_of(model)}
+        for name, models in found.items():
+            area = models[model]["mean_over_folds"]["auroc"]
+            row[name] = with_interval(area["value"], area["low"], area["high"])
+        rows.append(row)
+    return rows
+
+
+def asked_rows(runs: Sequence[tuple[str, Path]], model: str) -> list[dict[str, Any]]:
+    """Give a row another model: how far ``model`` lies above it, corrected interval, Holm p."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, folder in runs:
+        text = (folder / place_of(model) / "comparison.json").read_text(encoding="utf-8")
+        for pair in json.loads(text)["pairs"]:
+            row = rows.setdefault(pair["other"], {"over": name_of(pair["other"])})
+            span = f"[{pair['low']:+.3f}, {pair['high']:+.3f}]"
+            row[name] = f"{pair['difference']:+.3f} {span}, p {pair['p_holm']:.2f}"
+    return list(rows.values())
+
+
+def page(data: str, runs: Path, seeds: int) -> str:
+    """Write the page from the runs that are finished."""
+    text = (HERE / "rna_on_real.md").read_text(encoding="utf-8")
+    lines, missing = [], []
+    for folds in FOLDS:
+        there = []
+        for task in TASKS:
+            folder = folder_of(runs, task, folds)
+            if all((folder / place_of(m) / "comparison.json").exists() for m in ASKED):
+                there.append((task, folder))
+                lines += commands(task, folds, data, runs, _RECIPE, seeds)
+            else:
+                missing.append(f"{task} ({folds})")
+        if not there:
+            continue
+        machine = json.loads((there[0][1] / "run.json").read_text(encoding="utf-8"))["machine"]
+        kind = {"random": "Folds by case", "site": "Folds by whole sites"}[folds]
+        text += (
+            f"\n## {kind}\n\nmomkd {machine['momkd']}, torch {machine['torch']}, "
+            f"{machine['system']}, 2 cores, {machine['date']}.\n\n{markdown(area_rows(there))}"
+        )
+        for model in ASKED:
+            title = name_of(model)
+            text += f"\nHow far {title} lies above the others:\n\n"
+            text += markdown(asked_rows(there, model))
+    if missing:
+        text += f"\n**Not run: {', '.join(missing)}.**\n"
+    return text + "\n## Commands\n\n```\n" + "\n".join(lines) + "\n```\n"
+
+
+def main() -> None:
+    """Run the commands and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="../shared/data/tcga-brca")
+    parser.add_argument("--runs", type=Path, default=Path("runs/rna"))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--tasks", default=",".join(TASKS), help="labels, with commas between")
+    parser.add_argument("--folds", default=",".join(FOLDS), help="random, site, or both")
+    default = Path("docs/results/real-cohort/rna.md")
+    parser.add_argument("-o", "--output", type=Path, default=default)
+    parser.add_argument("--table-only", action="store_true")
+    given = parser.parse_args()
+    for folds in given.folds.split(",") if not given.table_only else ():
+        for task in given.tasks.split(","):
+            recipe = HERE.parent / _RECIPE
+            run(commands(task, folds, given.data, given.runs, recipe, given.seeds))
+    given.output.write_text(page(given.data, given.runs, given.seeds), encoding="utf-8")
+    print(f"wrote {given.output}")
+
+
+if __name__ == "__main__":
+    main()
