@@ -45,8 +45,7 @@ def finished_run(made_cohort: Path, tmp_path_factory: pytest.TempPathFactory) ->
     from tests.journeys.run_momkd import momkd
 
     run = tmp_path_factory.mktemp("runs") / "run"
-    answer = momkd(
-        "crossval", "-c", made_cohort / "momkd.yaml", "--model", "momkd,abmil", "-o", run
-    )
+    asked = ("-c", made_cohort / "momkd.yaml", "--model", "momkd,abmil", "-o", run)
+    answer = momkd("crossval", *asked, afresh=True)
     assert answer.code == 0, answer.err
     return run

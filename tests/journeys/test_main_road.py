@@ -28,6 +28,7 @@ def test_init_check_evaluate_predict(finished_run: Path, cohort: Path, tmp_path:
     made = momkd(
         *("init", "--features", cohort / "features", "--clinical", cohort / "clinical.csv"),
         *("--rna", cohort / "rna.csv.gz", "--target", "BIOMARKER", "-o", config),
+        afresh=True,
     )
     assert made.code == 0, made.err
     assert "equivocal" in config.read_text()
@@ -41,6 +42,7 @@ def test_init_check_evaluate_predict(finished_run: Path, cohort: Path, tmp_path:
     answer = momkd(
         *("predict", "--model", finished_run, cohort / "features"),
         *("-o", tmp_path / "p.csv", "--attention", tmp_path / "attention"),
+        afresh=True,
     )
     assert answer.code == 0, answer.err
     table = pd.read_csv(tmp_path / "p.csv")
