@@ -11,8 +11,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -85,9 +87,66 @@ def run_in_child(work: Callable[..., T], *args: Any, timeout_s: float) -> T:
     return answer
 
 
-def _answer(pipe: Connection, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # stopping is the parent's business
+class KeptChild:
+    """A process that is kept for many questions: started when first needed, again if it died.
+
+    Parameters
+    ----------
+    serve, args
+        A function of this package, called with the child's end of the pipe and these; see
+        :func:`answer_until_alone`.
+    """
+
+    def __init__(self, serve: Callable[..., None], *args: Any) -> None:
+        self._serve, self._args = serve, args
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.is_alive()
+
+    def ready(self) -> Connection:
+        """Give our end of the pipe, of a process that was alive a moment ago."""
+        if self._pipe is not None and self.is_running:
+            return self._pipe
+        self.stop()
+        context = own_context()
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=self._serve, args=(theirs, *self._args), daemon=True)
+        self._process.start()
+        theirs.close()
+        return self._pipe
+
+    def stop(self) -> None:
+        """End the process, whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+
+def answer_until_alone(pipe: Connection, answer: Callable[[Any], Any]) -> None:
+    """Answer what comes through the pipe until nobody asks; what a kept child does."""
+    leave_stopping_to_the_parent()
+    parent = parent_process()
+    with suppress(EOFError, OSError):
+        while parent is not None and parent.is_alive():
+            if pipe.poll(1.0):
+                pipe.send(answer(pipe.recv()))
+
+
+def leave_stopping_to_the_parent() -> None:
+    """Ignore what a terminal sends to all: the parent ends its children."""
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _answer(pipe: Connection, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    leave_stopping_to_the_parent()
     try:
         answer = work(*args)
     except MomkdError as error:

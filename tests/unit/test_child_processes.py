@@ -1,12 +1,21 @@
+import os
+import signal
 import subprocess
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from momkd.child_processes import LostChildError, own_context, run_in_child
+from momkd.child_processes import (
+    KeptChild,
+    LostChildError,
+    answer_until_alone,
+    own_context,
+    run_in_child,
+)
 from momkd.data.expression import read_expression
 from momkd.data.rna import annotated
 from momkd.data.rna.options import RnaOptions
@@ -73,3 +82,35 @@ def test_an_annotated_matrix_is_read_in_a_child_whose_death_is_one_line(
     monkeypatch.setattr(annotated, "_TIMEOUT_S", 0.5)
     with pytest.raises(DataError, match=r"\[F27\].*took over 0\.5 s"):
         read_expression(path)
+
+
+def _double(pipe: Connection) -> None:
+    answer_until_alone(pipe, lambda number: 2 * number)
+
+
+def test_a_kept_child_is_started_again_and_leaves_stopping_to_its_parent() -> None:
+    child = KeptChild(_double)
+    assert not child.is_running
+
+    def ask(number: int) -> int:
+        pipe = child.ready()
+        pipe.send(number)
+        assert pipe.poll(60)
+        answer: int = pipe.recv()
+        return answer
+
+    try:
+        assert ask(2) == 4
+        first = child._process
+        assert first is not None
+        assert first.pid is not None
+        os.kill(first.pid, signal.SIGINT)
+        assert ask(3) == 6
+        assert child._process is first
+        first.kill()
+        first.join()
+        assert ask(4) == 8
+        assert child._process is not first
+    finally:
+        child.stop()
+    assert not child.is_running

@@ -216,4 +216,4 @@ def test_a_decoder_that_crashes_or_hangs_costs_its_slide_only(tmp_path, monkeypa
             readers.tile(good, 99, 0, 0)
     finally:
         readers.close()
-    assert readers._lanes[0]._process is None
+    assert not readers._lanes[0]._child.is_running

@@ -6,12 +6,10 @@ for many files. A crash or a hang costs one file and one restart.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from momkd.child_processes import own_context
+from momkd.child_processes import KeptChild, answer_until_alone
 from momkd.data.layouts.material import Geometry, RawFeatures, ReadRules
 from momkd.data.layouts.table import read_raw
 from momkd.errors import IntegrityError, MomkdError, Problem
@@ -73,13 +71,12 @@ def read_files(
     paths: Sequence[Path], *, rules: ReadRules, timeout_s: float
 ) -> Iterator[FileFacts | Refusal]:
     """Read files one after the other, each within ``timeout_s``, and give what became of each."""
-    reader = _Reader(rules)
+    reader = KeptChild(_serve, rules)
     try:
         for path in paths:
-            answer = reader.read(path, timeout_s)
+            answer = _ask(reader, path, timeout_s)
             if answer is None:
                 reader.stop()
-                reader = _Reader(rules)
                 what = f"the reader crashed or took over {timeout_s:g} s"
                 remedy = "re-run extraction for this slide"
                 problem = Problem(code="F27", where=str(path), what=what, remedy=remedy)
@@ -89,56 +86,29 @@ def read_files(
         reader.stop()
 
 
-class _Reader:
-    """One child process, started with the first file."""
-
-    def __init__(self, rules: ReadRules) -> None:
-        self._rules = rules
-        self._process: BaseProcess | None = None
-        self._pipe: Connection | None = None
-
-    def read(self, path: Path, timeout_s: float) -> FileFacts | Refusal | None:
-        """Give the answer of the child; None if it died or stayed silent."""
-        pipe = self._pipe or self._start()
-        try:
-            pipe.send(path)
-            if not pipe.poll(timeout_s):
-                return None
-            return pipe.recv()
-        except (EOFError, OSError):
+def _ask(reader: KeptChild, path: Path, timeout_s: float) -> FileFacts | Refusal | None:
+    """Give the answer of the child; None if it died or stayed silent."""
+    pipe = reader.ready()
+    try:
+        pipe.send(path)
+        if not pipe.poll(timeout_s):
             return None
-
-    def stop(self) -> None:
-        """End the child, whatever it does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-
-    def _start(self) -> Connection:
-        context = own_context()
-        self._pipe, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(child, self._rules), daemon=True)
-        self._process.start()
-        child.close()
-        return self._pipe
+        answer: FileFacts | Refusal = pipe.recv()
+    except (EOFError, OSError):
+        return None
+    return answer
 
 
 def _serve(pipe: Connection, rules: ReadRules) -> None:
-    parent = parent_process()
-    while parent is not None and parent.is_alive():
-        if not pipe.poll(1.0):
-            continue
+    def answer(path: Path) -> FileFacts | Refusal:
         try:
-            path = pipe.recv()
-        except EOFError:
-            return
-        try:
-            answer: FileFacts | Refusal = facts_of(read_raw(path, rules=rules), path)
+            return facts_of(read_raw(path, rules=rules), path)
         except MomkdError as error:
             unsafe = isinstance(error, IntegrityError)
-            answer = Refusal(problem=error.problems[0], unsafe=unsafe)
+            return Refusal(problem=error.problems[0], unsafe=unsafe)
         except MemoryError:
             what = "does not fit into memory"
             problem = Problem(code="F34", where=str(path), what=what, remedy="free memory")
-            answer = Refusal(problem=problem, unsafe=False)
-        pipe.send(answer)
+            return Refusal(problem=problem, unsafe=False)
+
+    answer_until_alone(pipe, answer)

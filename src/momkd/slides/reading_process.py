@@ -4,21 +4,18 @@ Native decoders crash on hostile or damaged files; then one slide is lost, not t
 reads one slide at a time, and waits when what it sent has not been taken: it is never far ahead.
 """
 
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
 
-from momkd.child_processes import own_context
+from momkd.child_processes import KeptChild, answer_until_alone, leave_stopping_to_the_parent
 from momkd.errors import DataError, MomkdError, Problem
 from momkd.slides.crops import CropRequest, Crops, cut_crops
 from momkd.slides.opening import import_backends, open_slide
@@ -131,7 +128,7 @@ class ViewReaders:
         for pipe in [p for p in self._busy if p in ready or p in silent]:
             child, request = self._busy[pipe]
             if pipe in ready:
-                answer = child.take(request)
+                answer = child.take(pipe, request)
             else:
                 answer = _lost(request.path, f"was silent for {self._timeout_s:g} s")
                 child.stop()
@@ -143,35 +140,22 @@ class ViewReaders:
 
 
 class _Child:
-    """One process and its pipe; started when first asked, and again when it died."""
+    """One process, and when it was last heard."""
 
     def __init__(self, serve: Callable[[Connection], None]) -> None:
-        self._serve = serve
-        self._process: BaseProcess | None = None
-        self._pipe: Connection | None = None
+        self._process = KeptChild(serve)
         self.heard_s = 0.0
 
     def ask(self, request: Request) -> Connection:
-        if self._process is not None and not self._process.is_alive():
-            self.stop()
-        if self._pipe is None:
-            context = own_context()
-            self._pipe, theirs = context.Pipe()
-            process = context.Process(target=self._serve, args=(theirs,), daemon=True)
-            process.start()
-            theirs.close()
-            self._process = process
-            self.heard_s = time.monotonic() + _START_S
-        else:
-            self.heard_s = time.monotonic()
+        self.heard_s = time.monotonic() + (0.0 if self._process.is_running else _START_S)
+        pipe = self._process.ready()
         with suppress(OSError):  # it dies this moment: taking the answer will find that
-            self._pipe.send(request)
-        return self._pipe
+            pipe.send(request)
+        return pipe
 
-    def take(self, request: Request) -> Answer | None:
-        assert self._pipe is not None
+    def take(self, pipe: Connection, request: Request) -> Answer | None:
         try:
-            answer: Answer | None = self._pipe.recv()
+            answer: Answer | None = pipe.recv()
         except (EOFError, OSError):
             self.stop()
             return _lost(request.path, "crashed")
@@ -179,12 +163,7 @@ class _Child:
         return answer
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-        if self._pipe is not None:
-            self._pipe.close()
-        self._process = self._pipe = None
+        self._process.stop()
 
 
 def _lost(path: Path, what: str) -> Finished:
@@ -196,18 +175,12 @@ def _lost(path: Path, what: str) -> Finished:
 
 def serve_slides(pipe: Connection) -> None:
     """Read what is asked for until nobody asks; what a child process does."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # stopping is the parent's business
-        signal.signal(number, signal.SIG_IGN)
-    parent = parent_process()
+    leave_stopping_to_the_parent()
     with suppress(MomkdError):  # told again, and properly, of the first slide
         import_backends()
-    try:
+    with suppress(OSError):
         pipe.send(None)
-        while parent is not None and parent.is_alive():
-            if pipe.poll(1.0):
-                pipe.send(Finished(answer_request(pipe.send, pipe.recv())))
-    except (EOFError, OSError):
-        return
+    answer_until_alone(pipe, lambda request: Finished(answer_request(pipe.send, request)))
 
 
 def answer_request(send: Send, request: Request) -> Problem | None:

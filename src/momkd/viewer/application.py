@@ -12,10 +12,10 @@ from starlette.exceptions import HTTPException
 from momkd.errors import MomkdError
 from momkd.viewer.absence import NotServedError
 from momkd.viewer.guard import Guard, Refusal
-from momkd.viewer.job_requests import serve_jobs
+from momkd.viewer.job_requests import add_job_routes
 from momkd.viewer.jobs import without_folders
 from momkd.viewer.served import Viewer
-from momkd.viewer.slide_requests import serve_slides
+from momkd.viewer.slide_requests import add_slide_routes
 
 _STATIC = Path(__file__).with_name("static")
 _KINDS = {
@@ -40,10 +40,10 @@ def make_application(viewer: Viewer, token: str | None = None) -> Guard:
     # no pages about the interface: they would load scripts from elsewhere
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     _answer_refusals(app, viewer)
-    _serve_files(app)
-    _serve_cases(app, viewer)
-    serve_slides(app, viewer)
-    serve_jobs(app, viewer)
+    _add_file_routes(app)
+    _add_case_routes(app, viewer)
+    add_slide_routes(app, viewer)
+    add_job_routes(app, viewer)
     return Guard(app, viewer.options, token)
 
 
@@ -76,7 +76,7 @@ def _answer_refusals(app: FastAPI, viewer: Viewer) -> None:
     app.add_exception_handler(HTTPException, http)
 
 
-def _serve_files(app: FastAPI) -> None:
+def _add_file_routes(app: FastAPI) -> None:
     """Serve the pages and what they are made of, by name from a table: no path is looked up."""
     files = {p.name: (p.read_bytes(), _KINDS[p.suffix]) for p in _STATIC.iterdir() if p.is_file()}
 
@@ -102,7 +102,7 @@ def _serve_files(app: FastAPI) -> None:
         return Response(status_code=204)
 
 
-def _serve_cases(app: FastAPI, viewer: Viewer) -> None:
+def _add_case_routes(app: FastAPI, viewer: Viewer) -> None:
     catalogue = viewer.catalogue
 
     @app.get("/api/run")

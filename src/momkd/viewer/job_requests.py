@@ -14,7 +14,7 @@ from momkd.viewer.guard import UPLOADS
 from momkd.viewer.served import Viewer
 
 
-def serve_jobs(app: FastAPI, viewer: Viewer) -> None:
+def add_job_routes(app: FastAPI, viewer: Viewer) -> None:
     """Begin jobs, tell how far they are, and stop them."""
 
     @app.get("/api/jobs")

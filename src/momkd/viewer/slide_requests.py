@@ -17,7 +17,7 @@ from momkd.viewer.tiles import TILE_PX, last_level
 _TILE_AGE = "private, max-age=3600"
 
 
-def serve_slides(app: FastAPI, viewer: Viewer) -> None:
+def add_slide_routes(app: FastAPI, viewer: Viewer) -> None:
     """Answer for slides of the list, by key."""
     catalogue = viewer.catalogue
 

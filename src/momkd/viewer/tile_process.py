@@ -1,17 +1,14 @@
 """Tiles are read in processes that may die: a decoder that crashes costs that slide only."""
 
-import signal
 import threading
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing import parent_process
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from momkd.child_processes import own_context
+from momkd.child_processes import KeptChild, answer_until_alone, leave_stopping_to_the_parent
 from momkd.errors import DataError, MachineError, MomkdError, Problem
 from momkd.slides.opening import import_backends, open_slide
 from momkd.slides.reader import Slide, SlideRules
@@ -109,8 +106,7 @@ class _Lane:
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._process: BaseProcess | None = None
-        self._pipe: Connection | None = None
+        self._child = KeptChild(serve_tiles)
         self._lost: dict[Path, int] = {}
 
     def ask(self, request: TileRequest) -> Any:
@@ -130,29 +126,19 @@ class _Lane:
             return _lost(request.path, what)
 
     def _ready(self) -> Connection:
-        if self._process is not None and not self._process.is_alive():
-            self.stop()
-        if self._pipe is None:
-            context = own_context()
-            self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=serve_tiles, args=(theirs,), daemon=True)
-            self._process.start()
-            theirs.close()
+        is_new = not self._child.is_running
+        pipe = self._child.ready()
+        if is_new:
             # its start is no slide's fault
-            if not self._pipe.poll(_START_S):
+            if not pipe.poll(_START_S):
                 self.stop()
                 raise MachineError.of("S14", "viewer", "the slide reader does not start")
             with suppress(EOFError, OSError):
-                self._pipe.recv()
-        return self._pipe
+                pipe.recv()
+        return pipe
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-        if self._pipe is not None:
-            self._pipe.close()
-        self._process = self._pipe = None
+        self._child.stop()
 
 
 def _lost(path: Path, what: str) -> DataError:
@@ -163,19 +149,12 @@ def _lost(path: Path, what: str) -> DataError:
 
 def serve_tiles(pipe: Connection) -> None:
     """Answer requests until nobody asks; what a child process does."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # stopping is the parent's business
-        signal.signal(number, signal.SIG_IGN)
-    parent = parent_process()
+    leave_stopping_to_the_parent()
     with suppress(MomkdError):  # told again, and properly, of the first slide
         import_backends()
-    shelf = OpenSlides()
-    try:
+    with suppress(OSError):
         pipe.send(None)
-        while parent is not None and parent.is_alive():
-            if pipe.poll(1.0):
-                pipe.send(shelf.answer(pipe.recv()))
-    except (EOFError, OSError):
-        return
+    answer_until_alone(pipe, OpenSlides().answer)
 
 
 class OpenSlides:
