@@ -1,7 +1,7 @@
-"""Pictures of the viewer for the docs, from the run of ``momkd demo``: simulated slides only.
+"""Pictures of viewer and report for the docs, from ``momkd demo``: simulated slides only.
 
-``python benchmarks/viewer_pictures.py demo-run -o docs/images`` starts ``momkd serve``, opens the
-list of cases and a slide with its heat map in a Chromium that is installed, and writes two JPEGs.
+``python benchmarks/pictures.py demo-run -o docs/images`` starts ``momkd serve``, opens the list of
+cases, a slide with its heat map, and the demo's report, in a Chromium that is installed.
 """
 
 import argparse
@@ -34,13 +34,13 @@ def main() -> None:
     if found is None:
         sys.exit("momkd serve did not start")
     try:
-        draw(found[0], given.output)
+        draw(found[0], given.demo / "report.html", given.output)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
 
 
-def draw(address: str, folder: Path) -> None:
+def draw(address: str, report: Path, folder: Path) -> None:
     """Open the pages and take their pictures."""
     from playwright.sync_api import sync_playwright
 
@@ -59,6 +59,10 @@ def draw(address: str, folder: Path) -> None:
         page.mouse.move(430, 380)
         page.wait_for_timeout(1500)
         take(page, folder / "viewer-slide.jpg")
+        page.goto(report.resolve().as_uri())
+        for name, heading in (("results", "Results"), ("pictures", "Pictures")):
+            page.locator("h2", has_text=heading).first.evaluate("h => h.scrollIntoView()")
+            take(page, folder / f"report-{name}.jpg")
         browser.close()
 
 
