@@ -60,7 +60,7 @@ def draw(address: str, report: Path, folder: Path) -> None:
         page.wait_for_timeout(1500)
         take(page, folder / "viewer-slide.jpg")
         page.goto(report.resolve().as_uri())
-        for name, heading in (("results", "Results"), ("pictures", "Pictures")):
+        for name, heading in (("curves", "Curves"), ("pictures", "Pictures")):
             page.locator("h2", has_text=heading).first.evaluate("h => h.scrollIntoView()")
             take(page, folder / f"report-{name}.jpg")
         browser.close()
