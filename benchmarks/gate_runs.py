@@ -116,7 +116,12 @@ def run_job(job: Job, work: Path, plan: Plan) -> float:
     attention = place / "attention"
     table = folder / f"{job.model}.csv"
     momkd.predict(
-        predictor, [new / "features"], table, cases=new / "clinical.csv", attention=attention
+        predictor,
+        [new / "features"],
+        table,
+        cases=new / "clinical.csv",
+        attention=attention,
+        max_skip=0.0,  # arms are compared on the same cases
     )
     truth = new / "truth.json"
     score_attention(truth, attention).to_csv(job.table(work, "attention"), index=False)
