@@ -91,7 +91,7 @@ def against(found: Mapping[str, Mapping[int, Scored]]) -> list[dict[str, str]]:
     # a baseline that was not run yet counts as a comparison that showed nothing
     open_ = [1.0] * (len(BASELINES) - len(p_values))
     for row, p in zip(rows, holm([*p_values, *open_]), strict=False):
-        row["p, Holm"] = f"{p:.4f}"
+        row["p, Holm"] = f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
     return rows
 
 
