@@ -68,7 +68,7 @@ def run(lines: Sequence[str]) -> None:
 
 def name_of(model: str) -> str:
     """Give a model's name as the pages have it."""
-    return _NAMES[model.replace(":", "-")]
+    return _NAMES[model]
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from momkd.workflows.tables import with_interval
 TASKS = ("HER2", "PR", "ER", "ODX85")
 FOLDS = {"random": "", "site": " --site-preserved"}
 # what is asked of each: the published method and our variant, against everything else
-ASKED = ("momkd", "momkd:plus")
+ASKED = ("momkd", "momkd-plus")
 MODELS = (
     *("momkd", "momkd:code", "momkd:plus", "momkd+shuffled", "momkd+label", "momkd:plus+shuffled"),
     *("abmil", "dsmil", "transmil", "dtfd_mil", "wikg", "tdc", "mkd", "g_hanet", "mean_logistic"),
@@ -46,7 +46,7 @@ def folder_of(runs: Path, task: str, folds: str) -> Path:
 
 def place_of(model: str) -> str:
     """Give the folder, in a run, of what was asked of a model."""
-    return f"asked-{model.replace(':', '-')}"
+    return f"asked-{model}"
 
 
 def area_rows(runs: Sequence[tuple[str, Path]]) -> list[dict[str, Any]]:
