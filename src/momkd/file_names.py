@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from momkd.errors import DataError
 from momkd.storage import digest_bytes
 
 _LONGEST_NAME_BYTES = 255
@@ -32,6 +33,28 @@ def file_names(stems: Iterable[str], ending: str) -> dict[str, str]:
     alike = Counter(_folded(name) for name in names)
     named = {1: file_name}
     return {n: named.get(alike[_folded(n)], _told_apart)(n, ending) for n in names}
+
+
+def is_text(path: Path) -> bool:
+    """Whether a path is UTF-8; any other bytes are told of as surrogates by the system."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def require_text_name(path: Path) -> None:
+    """Turn away a path that is no text: no table, page or HDF5 file could hold it.
+
+    Raises
+    ------
+    DataError
+        F28 it is not UTF-8.
+    """
+    if not is_text(path):
+        shown = str(path).encode("utf-8", "backslashreplace").decode()
+        raise DataError.of("F28", shown, "its name is not UTF-8", "rename it")
 
 
 def find_named(folder: Path, stem: str, ending: str) -> Path | None:

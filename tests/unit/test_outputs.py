@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from momkd.errors import MachineError, Problem
+from momkd.data.feature_search import find_feature_files
+from momkd.errors import DataError, MachineError, Problem
 from momkd.file_names import file_names, find_named
 from momkd.reporting.figures import svg_of
 from momkd.reporting.heatmap import draw_layer
@@ -18,6 +19,7 @@ from momkd.storage import require_inside
 from momkd.types import TileGrid
 from momkd.workflows.audit import write_problems
 from momkd.workflows.evaluate import evaluate
+from momkd.workflows.extract import find_slides
 from momkd.workflows.heatmap import heatmap
 from momkd.workflows.report import report
 from momkd.workflows.stored_scores import StoredScores, write_scores
@@ -81,6 +83,17 @@ def test_names_that_differ_in_case_alone_have_files_of_their_own() -> None:
     assert names["other"] == "other.h5"
     assert all(n.endswith(".h5") and len(n.encode()) <= 255 for n in names.values())
     assert file_names(reversed(ids), ".h5") == names
+
+
+def test_a_name_that_is_no_text_is_refused_in_one_line(tmp_path: Path) -> None:
+    for ending in ("h5", "tif"):
+        (tmp_path / ending).mkdir()
+        (tmp_path / ending / f"bad\udcff.{ending}").write_bytes(b"")
+    (problem,) = find_feature_files([tmp_path / "h5"]).problems
+    assert (problem.code, problem.what) == ("F28", "its name is not UTF-8")
+    assert problem.where.encode().endswith(rb"bad\udcff.h5")
+    with pytest.raises(DataError, match=r"\[F28\].*not UTF-8; rename it"):
+        find_slides([tmp_path / "tif"])
 
 
 def test_scores_are_found_under_either_name(tmp_path: Path) -> None:

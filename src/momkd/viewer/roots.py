@@ -6,6 +6,7 @@ from pathlib import Path
 
 from momkd.data.layouts.material import SUFFIXES
 from momkd.errors import DataError, IntegrityError
+from momkd.file_names import is_text
 from momkd.slides.formats import SLIDE_SUFFIXES
 from momkd.slides.reader import slide_name
 
@@ -93,13 +94,7 @@ class SlideRoots:
 def is_named_well(path: Path) -> bool:
     """Whether a name is one of a slide or a feature file, not hidden, and can be told as text."""
     suffixes = (*SLIDE_SUFFIXES, *FEATURE_SUFFIXES)
-    if path.suffix.lower() not in suffixes or path.name.startswith("."):
-        return False
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return path.suffix.lower() in suffixes and not path.name.startswith(".") and is_text(path)
 
 
 def key_of(kind: str, name: str) -> str:

@@ -14,6 +14,7 @@ from momkd.errors import (
     Problem,
     TooManyDroppedError,
 )
+from momkd.file_names import require_text_name
 from momkd.slides.encoders.embed import Encoder, Precision
 from momkd.slides.encoders.load import load_encoder
 from momkd.slides.encoders.table import DEFAULT_ENCODER
@@ -147,7 +148,8 @@ def find_slides(roots: Sequence[Path]) -> list[Path]:
     Raises
     ------
     DataError
-        P09 none; S19 two of one name, whose feature files would overwrite each other.
+        P09 none; F28 a name that is no text; S19 two of one name, whose feature files would
+        overwrite each other.
     """
     found: list[Path] = []
     for root in dict.fromkeys(roots):
@@ -155,6 +157,8 @@ def find_slides(roots: Sequence[Path]) -> list[Path]:
             found += sorted(p for p in root.rglob("*") if _is_slide(p))
         else:
             found.append(root)
+    for path in found:
+        require_text_name(path)
     if not found:
         raise DataError.of("P09", "inputs", "no slide among the inputs", "name slides or a folder")
     twice = [name for name, n in Counter(map(slide_name, found)).items() if n > 1]

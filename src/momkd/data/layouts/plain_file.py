@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from momkd.errors import DataError, MomkdError
+from momkd.file_names import require_text_name
 
 Kind = Literal["hdf5", "npy", "torch", "pack"]
 PACK_MAGIC = b"momkdPK1"
@@ -37,8 +38,9 @@ def require_reachable(path: Path) -> os.stat_result:
     Raises
     ------
     DataError
-        F28 nothing there, or a dangling or circular link; F29 no permission.
+        F28 nothing there, a name that is no text, a dangling or circular link; F29 no permission.
     """
+    require_text_name(path)
     try:
         return path.stat()
     except FileNotFoundError:
