@@ -154,6 +154,20 @@ def test_several_runs_on_the_same_folds(tmp_path: Path) -> None:
         compare(one, two, method="wikg")
 
 
+def test_a_model_may_be_named_as_it_was_for_its_training(tmp_path: Path) -> None:
+    two = run_folder(tmp_path / "two", predictions({"momkd": 1.2}))
+    models = {"abmil": 1.0, "momkd-plus": 0.8, "momkd-plus+shuffled": 0.5}
+    run = run_folder(tmp_path / "run", predictions(models))
+    asked = {"method": "momkd:plus", "models": "abmil,momkd:plus,momkd:plus+shuffled"}
+    comparison = compare(run, **asked).comparison
+    assert comparison.method == "momkd-plus"
+    assert [p.other for p in comparison.pairs] == ["abmil", "momkd-plus+shuffled"]
+    found = compare(run, two, method="run/momkd:plus", output=tmp_path / "out")
+    assert found.comparison.method == "run/momkd-plus"
+    with pytest.raises(ConfigError, match=r"M03.*no model 'momkd:code'"):
+        compare(run, method="momkd:code")
+
+
 def test_other_cases_labels_or_folds_are_refused(tmp_path: Path) -> None:
     run = run_folder(tmp_path / "run", predictions({"a": 1.0}))
     fewer = predictions({"b": 1.0})

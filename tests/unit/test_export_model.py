@@ -57,7 +57,7 @@ def make_run(folder: Path, models: tuple[str, ...] = ("abmil",), **changed: obje
     jobs = [f"{name}/seed-0/fold-{fold}" for name in models for fold in (0, 1)]
     for job in jobs:
         name, _, fold = job.split("/")
-        one = make_predictor(name, int(fold[-1]), **changed)
+        one = make_predictor(name.partition("-")[0], int(fold[-1]), **changed)
         save_predictor(one, folder / job / "predictor")
         write_json(folder / job / "done.json", {})
     card = make_predictor(models[0], **changed).card
@@ -422,6 +422,17 @@ def test_the_recipe_for_neighbours_is_the_readers(tmp_path: Path) -> None:
 
 
 # --- tables
+
+
+def test_a_preset_may_be_named_as_it_was_for_its_training(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", ("abmil", "mean_logistic-small"))
+    export_model(run, tmp_path / "hub", to="hub", only="mean_logistic:small")
+    assert momkd.from_pretrained(tmp_path / "hub").card.model == "mean_logistic"
+    assert list(load_ensembles(run, "mean_logistic:small")) == ["mean_logistic-small"]
+    export_model(run, tmp_path / "csv", to="clam-csv", only="mean_logistic:small")
+    assert (tmp_path / "csv" / "fold_0.csv").exists()
+    with pytest.raises(ModelError, match=r"\[P15\].*'abmil:small'"):
+        export_model(run, tmp_path / "none", to="hub", only="abmil:small")
 
 
 def test_tables_of_predictions(tmp_path: Path) -> None:

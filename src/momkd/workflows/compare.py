@@ -19,6 +19,7 @@ from momkd.workflows.comparison_page import (
 )
 from momkd.workflows.evaluate import refresh_report, require_all_models, require_tests
 from momkd.workflows.frozen_protocol import FrozenProtocol
+from momkd.workflows.model_label import label_in_run
 from momkd.workflows.prediction_tables import read_prediction_table
 from momkd.workflows.prenamed import tell_of_protocols
 from momkd.workflows.run_folder import read_predictions, read_run, read_side_ratio
@@ -197,7 +198,9 @@ def _named(scored: Scored, method: str | None, beforehand: Sequence[str]) -> str
 def _find(scored: Scored, name: str, option: str) -> str:
     if name in scored:
         return name
-    fits = [label for label in scored if label.split("/")[-1] == name]
+    own = {label: label.split("/")[-1] for label in scored}
+    called = label_in_run(name, [*scored, *own.values()])
+    fits = [label for label in scored if called in (label, own[label])]
     if len(fits) == 1:
         return fits[0]
     what = f"{name!r} fits {', '.join(fits)}" if fits else f"no model {name!r}"

@@ -14,6 +14,7 @@ from momkd.errors import ConfigError, DataError, ModelError
 from momkd.evaluation.metrics import auroc
 from momkd.storage import text_cell, write_folder, write_text
 from momkd.workflows.export_tables import ExportReport
+from momkd.workflows.model_label import label_in_run
 from momkd.workflows.run_folder import read_predictions, read_run
 
 CONVENTIONS = ("stamp", "clam")
@@ -93,6 +94,7 @@ def export_predictions(
 def _choose(run: Path, table: pd.DataFrame, only: str | None) -> pd.DataFrame:
     """Give the rows of one model, or of all; their names become folders, and must be names."""
     names = sorted(table["model"].unique())
+    only = None if only is None else label_in_run(only, names)
     if only is not None and only not in names:
         what = f"has no test predictions of model {only!r}"
         raise ModelError.of("P15", str(run), what, f"choose one of {', '.join(names)}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from momkd.errors import ConfigError, DataError, ModelError
 from momkd.predictor import Ensemble
+from momkd.workflows.model_label import label_in_run
 from momkd.workflows.predict import load_ensembles
 from momkd.workflows.run_folder import read_run
 
@@ -104,6 +105,7 @@ def require_free(output: Path, *, force: bool, ours: frozenset[str] | None = Non
 
 def _choose(path: Path, run: Mapping[str, Any], only: str | None) -> str:
     unserved = set(run.get("not_served", ()))
+    only = None if only is None else label_in_run(only, run["models"])
     served = [name for name in run["models"] if name not in unserved]
     if only is not None and only not in served:
         what = f"{only} reads a table and is no predictor of slides"

@@ -19,6 +19,7 @@ from momkd.storage import require_inside, spreadsheet, write_text
 from momkd.types import SlideFile
 from momkd.workflows.console import count_files, say
 from momkd.workflows.heatmap import heatmap
+from momkd.workflows.model_label import label_in_run
 from momkd.workflows.predict_pixels import EmbeddedSlides, embed_slides, part_inputs
 from momkd.workflows.score_file import evidence_of, store_answer
 
@@ -222,6 +223,7 @@ def load_ensembles(model: Path, only: str | None = None) -> dict[str, Ensemble]:
     except (OSError, ValueError):
         what = "neither a run (run.json) nor a predictor (config.json)"
         raise DataError.of("P13", str(model), what, "give what crossval or train wrote") from None
+    only = None if only is None else label_in_run(only, run["models"])
     unserved = run.get("not_served", ())
     names = [n for n in run["models"] if n not in unserved] if only is None else [only]
     if only in unserved:

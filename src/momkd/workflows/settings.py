@@ -19,6 +19,7 @@ from momkd.models.table import MODELS, resolve_options
 from momkd.models.tabular import TABULAR, TabularOptions
 from momkd.storage import canonical_json, digest_bytes
 from momkd.training import FitOptions
+from momkd.workflows.model_label import model_label
 
 CONTROLS: dict[str, RNAControl] = {
     "shuffled": "shuffled_within_class",
@@ -50,10 +51,9 @@ class ModelChoice(Options):
     @property
     def label(self) -> str:
         """Name of the model in tables and folders: ``momkd``, ``momkd-code+shuffled``."""
-        name = self.name if self.preset is None else f"{self.name}-{self.preset}"
-        if self.control == "true_pairs":
-            return name
-        return f"{name}+{next(k for k, v in CONTROLS.items() if v == self.control)}"
+        is_true = self.control == "true_pairs"
+        control = None if is_true else next(k for k, v in CONTROLS.items() if v == self.control)
+        return model_label(self.name, self.preset, control)
 
     @property
     def is_tabular(self) -> bool:
