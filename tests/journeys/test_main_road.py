@@ -143,6 +143,45 @@ def test_train_then_predict(made_cohort: Path, tmp_path: Path) -> None:
     assert len(pd.read_csv(tmp_path / "p.csv")) == 3
 
 
+def _change_rna(cohort: Path) -> None:
+    table = pd.read_csv(cohort / "rna.csv.gz", dtype={"case_id": str})
+    table.iloc[3, 2] += 1
+    table.to_csv(cohort / "rna.csv.gz", index=False)
+
+
+def test_a_folder_keeps_the_predictor_that_it_holds(cohort: Path, tmp_path: Path) -> None:
+    run = tmp_path / "final"
+    asked = ("train", "-c", cohort / "momkd.yaml", "-o", run, "--set", "fit.epochs=1")
+    assert momkd(*asked, "--model", "abmil").code == 0
+    before = _digests(run)
+    assert momkd(*asked, "--model", "abmil").code == 0
+    assert _digests(run) == before
+    other = "another model (abmil, now momkd), other options of the model, another seed (0, now 3)"
+    refused(momkd(*asked, "--model", "momkd", "--seed", 3), 2, "[T14]", other)
+    _change_rna(cohort)
+    refused(momkd(*asked, "--model", "abmil"), 2, "[T14]", "holds a training of other RNA;")
+    assert _digests(run) == before
+
+
+def test_a_run_does_not_go_on_with_other_rna_or_covariates(cohort: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    asked = ("crossval", "-c", cohort / "momkd.yaml", "-o", run, "--model", "mean_logistic")
+    asked += ("--set", "data.covariates=[sex]")
+    clinical = pd.read_csv(cohort / "clinical.csv", dtype=str, keep_default_na=False)
+    clinical["sex"] = "female"
+    clinical.to_csv(cohort / "clinical.csv", index=False)
+    assert momkd(*asked).code == 0
+    before = _digests(run)
+    clinical.loc[0, "sex"] = "male"
+    clinical.to_csv(cohort / "clinical.csv", index=False)
+    refused(momkd(*asked), 5, "[K17]", "covariates of the cases differ")
+    clinical.loc[0, "sex"] = "female"
+    clinical.to_csv(cohort / "clinical.csv", index=False)
+    _change_rna(cohort)
+    refused(momkd(*asked), 5, "[K17]", "RNA of the cases differ")
+    assert _digests(run) == before
+
+
 def test_external_cohort_is_scored_once_and_must_be_new(
     finished_run: Path, made_cohort: Path, tmp_path: Path
 ) -> None:

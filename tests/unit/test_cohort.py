@@ -2,17 +2,19 @@
 
 import csv
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from momkd.data.clinical import ColumnOptions, TargetOptions, list_values, normalise, read_clinical
-from momkd.data.cohort import Audit, DataOptions, cohort_digest, load_cohort
+from momkd.data.cohort import Audit, DataOptions, cohort_digest, load_cohort, rna_digest
 from momkd.errors import DataError, Problem
-from momkd.types import SlideFile
+from momkd.types import Expression, SlideFile
 
 TARGET = TargetOptions(column="HER2", positive=["positive"], negative=["negative"])
 
@@ -173,6 +175,29 @@ def test_digest_knows_labels_and_content_but_no_order(tmp_path: Path) -> None:
     assert one == cohort_digest(load(tmp_path, rows[::-1], slides, []).cohort)
     rows[2] = ("c", "s3", "positive")
     assert one != cohort_digest(load(tmp_path, rows, slides, []).cohort)
+
+
+def test_digest_of_the_rna_knows_values_and_cases_but_no_order(tmp_path: Path) -> None:
+    rows = [("a", "s1", "positive"), ("b", "s2", "negative"), ("c", "s3", "negative")]
+    slides = ["s1", "s2", "s3"]
+    assert rna_digest(load(tmp_path, rows, slides, []).cohort) is None
+    one = load(tmp_path, rows, slides, ["a", "b", "c"]).cohort
+    table = one.expression
+    assert table is not None
+    turned = Expression(
+        case_ids=table.case_ids[::-1],
+        genes=table.genes[::-1],
+        values=np.ascontiguousarray(table.values[::-1, ::-1]),
+        scale=table.scale,
+    )
+    assert rna_digest(replace(one, expression=turned)) == rna_digest(one)
+    other = replace(table, values=table.values + np.eye(3, 2, dtype=np.float32))
+    assert rna_digest(replace(one, expression=other)) != rna_digest(one)
+    assert rna_digest(replace(one, expression=replace(table, scale="counts"))) != rna_digest(one)
+    # a case of the table that is not in the cohort is nobody's RNA
+    fewer = rna_digest(load(tmp_path, rows[:2], slides, ["a", "b"]).cohort)
+    assert fewer == rna_digest(load(tmp_path, rows[:2], slides, ["a", "b", "c"]).cohort)
+    assert fewer != rna_digest(one)
 
 
 def test_real_labels(shared_data: Path) -> None:

@@ -1,6 +1,7 @@
 """Slides, labels and RNA brought together: everything listed is used, or left out with a reason."""
 
 import csv
+import hashlib
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, field_validator
 
 from momkd.data.aliases import merge_aliases, read_aliases, rename_rows
@@ -252,6 +254,22 @@ def cohort_digest(cohort: Cohort) -> str:
         for c in sorted(cohort.cases, key=lambda c: c.case_id)
     ]
     return digest_bytes(canonical_json([cohort.task, content]).encode())
+
+
+def rna_digest(cohort: Cohort) -> str | None:
+    """SHA-256 of the RNA of a cohort's cases, whatever the order of cases and genes."""
+    table = cohort.expression
+    if table is None:
+        return None
+    ids = sorted(c.case_id for c in cohort.cases if c.has_rna)
+    order = sorted(range(len(table.genes)), key=table.genes.__getitem__)
+    head = [table.scale, ids, [table.genes[i] for i in order]]
+    sha = hashlib.sha256(canonical_json(head).encode())
+    place = {c: i for i, c in enumerate(table.case_ids)}
+    for case_id in ids:
+        row = table.values[place[case_id]][order].astype("<f4")
+        sha.update(np.where(np.isnan(row), np.float32(np.nan), row).astype("<f4").tobytes())
+    return sha.hexdigest()
 
 
 def _questions(options: DataOptions, cohort: Cohort) -> list[str]:

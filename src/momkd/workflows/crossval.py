@@ -125,6 +125,7 @@ def crossval(
         protocol = make_protocol(cohort, settings.folds, seeds)
         study = describe_study(folder, audited, protocol, settings, choices, method=named)
         frozen = settle_protocol(folder, before, study, method=method)
+        audited.audit.write(folder)
         keep_folds(folder / "folds.csv", protocol, cohort, settings.folds)
         show_proof(protocol.proof)
         jobs = _plan_jobs(folder, choices, protocol, frozen)
@@ -277,7 +278,6 @@ def _audit(folder: Path, settings: Settings, workers: int | None) -> AuditedCoho
             on_start=counter.start,
             on_file=counter.advance,
         )
-    audited.audit.write(folder)
     for note in audited.notes:
         say(note)
     return audited

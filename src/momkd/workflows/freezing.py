@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from momkd.data.cohort import cohort_digest
+from momkd.data.cohort import cohort_digest, rna_digest
 from momkd.data.label_notes import target_notes
 from momkd.errors import IntegrityError
 from momkd.evaluation.bayesian import ROPE
@@ -38,6 +38,12 @@ from momkd.workflows.searching import space_of
 from momkd.workflows.settings import ModelChoice, Settings, parse_models
 
 _FORMAT_VERSION = 1
+_COHORT_PARTS = {
+    "sha256": "cases, labels or slides",
+    "sites_sha256": "sites of the cases",
+    "rna_sha256": "RNA of the cases",
+    "covariates_sha256": "covariates of the cases",
+}
 _ENDPOINT = {
     "metric": "auroc",
     "of": "cases, out of fold; mean over folds and seeds",
@@ -85,6 +91,8 @@ def describe_study(
         "cohort": {
             "sha256": cohort_digest(audit.cohort),
             "sites_sha256": _sites_digest(audit.cohort),
+            "rna_sha256": rna_digest(audit.cohort),
+            "covariates_sha256": _covariates_digest(audit.cohort),
             "counts": audit.counts(),
             "left_out": [
                 {"kind": kind, "code": code, "reason": reason, "n": n}
@@ -206,9 +214,9 @@ def _require_same(
         remedy = "a frozen protocol is not changed: choose another -o, or the old settings"
         raise IntegrityError.of("K17", str(folder / PROTOCOL), what, remedy)
 
-    for key in ("sha256", "sites_sha256"):
-        if before.content["cohort"][key] != study["cohort"][key]:
-            which = "sites of the cases" if key == "sites_sha256" else "cases, labels or slides"
+    for key, which in _COHORT_PARTS.items():
+        now = study["cohort"][key]
+        if before.content["cohort"].get(key, now) != now:  # what was not frozen then is not held
             refuse(f"is of another cohort: {which} differ")
     for seed, digest in study["folds"]["seeds"].items():
         if before.folds.get(int(seed), digest) != digest:
@@ -265,3 +273,11 @@ def _has_predictions(folder: Path) -> bool:
 def _sites_digest(cohort: Cohort) -> str:
     sites = sorted([c.case_id, c.site or ""] for c in cohort.cases)
     return digest_bytes(canonical_json(sites).encode())
+
+
+def _covariates_digest(cohort: Cohort) -> str | None:
+    found = cohort.covariates
+    if found is None:
+        return None
+    values = {c.case_id: list(found.values.get(c.case_id, ())) for c in cohort.cases}
+    return digest_bytes(canonical_json([list(found.names), values]).encode())

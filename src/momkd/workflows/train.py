@@ -1,14 +1,16 @@
 """``momkd train``: one final predictor on every case, a share held out to decide and calibrate."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from momkd.data.cohort import cohort_digest, rna_digest
 from momkd.data.fold_proof import prove_folds
 from momkd.data.folds import hold_out
 from momkd.errors import ConfigError
 from momkd.models.tabular import TABULAR
-from momkd.storage import lock_folder
+from momkd.storage import canonical_json, digest_bytes, lock_folder
+from momkd.types import Cohort
 from momkd.workflows.audit import audit_cohort, require_few_skipped
 from momkd.workflows.console import count_files, say
 from momkd.workflows.crossval import (
@@ -19,9 +21,17 @@ from momkd.workflows.crossval import (
 )
 from momkd.workflows.fold_job import FoldJob, require_trainable
 from momkd.workflows.protocol import Protocol
-from momkd.workflows.run_folder import claim_config, write_manifest_of_run
+from momkd.workflows.run_folder import claim_config, read_run, write_manifest_of_run
 from momkd.workflows.searching import require_searchable
-from momkd.workflows.settings import load_settings, parse_models
+from momkd.workflows.settings import ModelChoice, load_settings, parse_models
+
+_TRAINING = {
+    "model": "another model",
+    "options": "other options of the model",
+    "seed": "another seed",
+    "cohort": "other cases, labels or slides",
+    "rna": "other RNA",
+}
 
 
 def train(
@@ -70,13 +80,15 @@ def train(
                 on_file=counter.advance,
             )
         audit = audited.audit
-        audit.write(folder)
         for note in audited.notes:
             say(note)
         require_trainable(choice, audit.cohort)
         fold = hold_out(audit.cohort, settings.folds, seed)
+        training = _describe_training(choice, seed, audit.cohort)
+        _require_same_training(folder, training)
+        audit.write(folder)
         job = FoldJob(choice=choice, seed=seed, fold=fold, folder=folder)
-        manifest: dict[str, Any] = {"models": [choice.label], "jobs": []}
+        manifest: dict[str, Any] = {"models": [choice.label], "jobs": [], "training": training}
         proof = prove_folds([fold], audit.cohort, settings.folds)
         protocol = Protocol(folds=(fold,), proof=proof)
         manifest |= describe_cohort(audited, protocol, settings)
@@ -87,3 +99,31 @@ def train(
         write_manifest_of_run(folder, manifest)
     require_few_skipped(audit.n_skipped, audit.n_listed, max_skip)
     return folder / "predictor"
+
+
+def _describe_training(choice: ModelChoice, seed: int, cohort: Cohort) -> dict[str, Any]:
+    """Give what a predictor comes of, beside the settings of its folder."""
+    return {
+        "model": choice.label,
+        "options": digest_bytes(canonical_json(choice.resolved()).encode()),
+        "seed": seed,
+        "cohort": cohort_digest(cohort),
+        "rna": rna_digest(cohort),
+    }
+
+
+def _require_same_training(folder: Path, training: Mapping[str, Any]) -> None:
+    """Refuse to take what lies in a folder for the predictor that is asked for."""
+    if not (folder / "run.json").exists():
+        return
+    run = read_run(folder)
+    of_old = {"model": run["models"][0], "cohort": run["cohort"]}  # before this was recorded
+    before = run.get("training", of_old)
+    told = [
+        f"{words} ({before[name]}, now {training[name]})" if name in ("model", "seed") else words
+        for name, words in _TRAINING.items()
+        if name in before and before[name] != training[name]
+    ]
+    if told:
+        what = f"holds a training of {', '.join(told)}"
+        raise ConfigError.of("T14", str(folder), what, "choose another -o")
