@@ -23,8 +23,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# NumPy's last version for Python 3.10 has stubs that know too little: types are checked from 3.11 on
 types: $(STAMP)
-	$(BIN)/mypy
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	  echo $(BIN)/mypy; $(BIN)/mypy; \
+	else echo 'types: not checked with Python 3.10'; fi
 
 contracts: $(STAMP)
 	$(BIN)/lint-imports

@@ -20,7 +20,7 @@ _EXTRAS = {
     "onnx": ("onnxruntime", "the encoder lavlab-shell"),
     "excel": ("openpyxl", "clinical tables as .xlsx workbooks"),
     "search": ("optuna", "options tried on the inner split of each fold"),
-    "zarr": ("zarr", "WSIData stores as feature files"),
+    "zarr": ("zarr", "WSIData stores as feature files; Python 3.11 or newer"),
 }
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,10 @@ class ZarrStore:
             from zarr.core.buffer import default_buffer_prototype
             from zarr.storage import MemoryStore
         except ImportError:
-            what = "zarr is not installed"
-            raise DataError.of("F38", str(self.path), what, "pip install 'momkd[zarr]'") from None
+            what, remedy = "zarr 3 is not installed", "pip install 'momkd[zarr]'"
+            if sys.version_info < (3, 11):
+                remedy = "it needs Python 3.11 or newer: use momkd there"
+            raise DataError.of("F38", str(self.path), what, remedy) from None
         make = default_buffer_prototype().buffer.from_bytes
         kept = MemoryStore({name: make(content) for name, content in files.items()})
         try:
