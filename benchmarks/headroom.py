@@ -112,6 +112,7 @@ def draw(path: Path, found: Mapping[str, Mapping[str, Mapping[int, Scored]]]) ->
         ax.axvline(0, color="grey", lw=0.8)
         ax.set(title=scenario, xlabel="AUROC below the exact ceiling")
         ax.set_yticks(range(len(arms)), arms)
+        ax.locator_params(axis="x", nbins=5)
     axes[0].invert_yaxis()
     figure.savefig(path, metadata={"Date": None})
 
