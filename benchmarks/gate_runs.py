@@ -118,7 +118,9 @@ def run_job(job: Job, work: Path, plan: Plan) -> float:
     place, new = folder / job.model, folder / "new"
     config = [folder / "momkd.yaml", RECIPE]
     model = None if job.model in plan.arms else job.model
-    set_ = (*plan.budget, *plan.arms.get(job.model, ()))
+    # a control of a model has the model's own settings
+    own = plan.arms.get(job.model, plan.arms.get(job.model.partition("+")[0], ()))
+    set_ = (*plan.budget, *own)
     predictor = momkd.train(config, place, model=model, seed=job.seed, set_=set_)
     attention = place / "attention"
     table = folder / f"{job.model}.csv"
