@@ -29,8 +29,6 @@ from momkd.nn.slide_reading import read_slides
 from momkd.nn.towers import GraphEncoder, RNATower
 from momkd.types import Bag, Dims, Losses, Output, Sample, SampleSource
 
-TWIN_COSINE = 0.99
-
 
 class MoMKD(BagClassifier):
     """Momentum memory for knowledge distillation; two classes.
@@ -233,22 +231,9 @@ class MoMKD(BagClassifier):
             self.usage.revive(self.memory, points, self.options.revive_after)
 
     def diagnostics(self) -> dict[str, float]:
-        """Give the memory's use since the last call, how far its classes are apart, and tau.
-
-        ``collapse_classes`` is 1 where every slot has a twin in the other class, so that no tile
-        can say anything for either. The milder signs are figures, not verdicts: on simulated
-        cohorts with sound scores ``cos_class_means`` starts near .98, and perplexity sinks below 2
-        late in training.
-        """
-        slots = self.memory.unit().detach()
-        means = normalize(slots.mean(dim=1), dim=1)
-        across = slots[0] @ slots[1].T
-        alone = min(float(across.amax(dim=0).min()), float(across.amax(dim=1).min()))
-        figures = {
-            "cos_class_means": float(means[0] @ means[1]),
-            "collapse_classes": float(alone > TWIN_COSINE),
-            "temperature": float(torch.as_tensor(self._temperature()).detach()),
-        }
+        """Give the memory's use since the last call, how far its classes are apart, and tau."""
+        figures = self.memory.closeness()
+        figures["temperature"] = float(torch.as_tensor(self._temperature()).detach())
         if self.dims.n_genes is not None:
             figures.update(self.usage.take())
         return figures
