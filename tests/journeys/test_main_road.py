@@ -161,6 +161,9 @@ def test_a_folder_keeps_the_predictor_that_it_holds(cohort: Path, tmp_path: Path
     _change_rna(cohort)
     refused(momkd(*asked, "--model", "abmil"), 2, "[T14]", "holds a training of other RNA;")
     assert _digests(run) == before
+    folds = ("crossval", *asked[1:], "--model", "abmil")
+    refused(momkd(*folds), 2, "[T14]", "holds what momkd train wrote")
+    assert _digests(run) == before
 
 
 def test_a_run_does_not_go_on_with_other_rna_or_covariates(cohort: Path, tmp_path: Path) -> None:
@@ -179,6 +182,7 @@ def test_a_run_does_not_go_on_with_other_rna_or_covariates(cohort: Path, tmp_pat
     clinical.to_csv(cohort / "clinical.csv", index=False)
     _change_rna(cohort)
     refused(momkd(*asked), 5, "[K17]", "RNA of the cases differ")
+    refused(momkd("train", *asked[1:]), 2, "[T14]", "holds a cross-validation")
     assert _digests(run) == before
 
 

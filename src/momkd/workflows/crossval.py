@@ -116,6 +116,7 @@ def crossval(
     folder = Path(output)
     with lock_folder(folder):
         claim_config(folder, settings)
+        _require_no_predictor(folder)
         before = open_own_protocol(folder)
         _require_same_embeddings(folder, settings)
         audited = _audit(folder, settings, workers)
@@ -257,6 +258,13 @@ def show_proof(proof: Proof) -> None:
     for statement in proof.statements:
         say(f"  {statement}")
     say(make_table([r for r in proof.rows if r["seed"] == proof.rows[0]["seed"]]))
+
+
+def _require_no_predictor(folder: Path) -> None:
+    """Refuse the folder of ``momkd train``: its predictor would be served in the folds' place."""
+    if (folder / "run.json").exists() and not read_run(folder)["jobs"]:
+        what = "holds what momkd train wrote"
+        raise ConfigError.of("T14", str(folder), what, "choose another -o")
 
 
 def _require_same_embeddings(folder: Path, settings: Settings) -> None:

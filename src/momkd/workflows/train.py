@@ -117,6 +117,8 @@ def _require_same_training(folder: Path, training: Mapping[str, Any]) -> None:
     if not (folder / "run.json").exists():
         return
     run = read_run(folder)
+    if run["jobs"]:
+        raise ConfigError.of("T14", str(folder), "holds a cross-validation", "choose another -o")
     of_old = {"model": run["models"][0], "cohort": run["cohort"]}  # before this was recorded
     before = run.get("training", of_old)
     told = [
