@@ -34,13 +34,12 @@ LEARNABLE: dict[str, Any] = {"rho": 0.5, "nu": 3.0, "kappa": 2.0, "grid_side": 8
 LEARNABLE |= {"dim": 24, "n_genes": 400}
 # TransMIL as published takes ten minutes a training here, and learns no more of 38 tiles; MKD's
 # published weights let the relations between its networks drown the cross-entropy (AUROC .49)
-OWN = {
-    "transmil": ("model.name=transmil", "model.dim=64", "model.n_landmarks=32"),
-    "mkd": (
-        *("model.name=mkd", "model.weights.relations=0.01", "model.weights.alignment=0.01"),
-        *("model.weights.orthogonality=0.01", "model.weights.divergence=0.1"),
-    ),
-}
+LIGHT_MKD = (
+    *("model.name=mkd", "model.weights.relations=0.01", "model.weights.alignment=0.01"),
+    *("model.weights.orthogonality=0.01", "model.weights.divergence=0.1"),
+)
+NARROW_TRANSMIL = ("model.name=transmil", "model.dim=64", "model.n_landmarks=32")
+OWN = {"transmil": NARROW_TRANSMIL, "mkd": LIGHT_MKD}
 SLOW_FIRST = ("transmil", "g_hanet", "tdc", "wikg")
 
 

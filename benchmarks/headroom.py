@@ -17,7 +17,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a core; read when numpy is imported
 
 import numpy as np
-from gate_runs import Job, Plan, claim, read_scored, run_all
+from gate_runs import LIGHT_MKD, NARROW_TRANSMIL, Job, Plan, claim, read_scored, run_all
 from gate_verdicts import Scored
 from scipy.stats import t
 from simulator_gates import area, best_area, markdown, score_rows, truth_rows
@@ -38,14 +38,11 @@ ARMS: dict[str, tuple[str, ...]] = {
     "mean_logistic": ("model.name=mean_logistic",),
     "abmil": ("model.name=abmil", "model.dim=64", "model.dim_attention=32"),
     "dsmil": ("model.name=dsmil",),
-    "transmil": ("model.name=transmil", "model.dim=64", "model.n_landmarks=32"),
+    "transmil": NARROW_TRANSMIL,
     "dtfd_mil": ("model.name=dtfd_mil",),
     "wikg": ("model.name=wikg", "model.dim=64", "model.dropout=0"),
     "tdc": ("model.name=tdc",),
-    "mkd": (
-        *("model.name=mkd", "model.weights.relations=0.01", "model.weights.alignment=0.01"),
-        *("model.weights.orthogonality=0.01", "model.weights.divergence=0.1"),
-    ),
+    "mkd": LIGHT_MKD,
     "g_hanet": (
         *("model.name=g_hanet", "model.dim=128", "model.dim_hidden=256"),
         *("model.dim_attention=64", "model.dim_token=64"),

@@ -17,11 +17,7 @@ from pathlib import Path
 from real_cohort import init_command, run
 
 TASKS = ("HER2", "PR")
-HELD_OUT = (
-    "A8",
-    "AO",
-    "C8",
-)  # large ones with both classes of either label, chosen by their counts
+HELD_OUT = ("A8", "AO", "C8")  # chosen by their counts: large, both classes of either label
 KEPT = (".md", ".csv", ".svg", ".tex")
 HERE = Path(__file__).resolve().parent
 
@@ -99,9 +95,8 @@ def main(given: Sequence[str] | None = None) -> None:
     for task in asked.tasks.split(","):
         for place, typed in commands(task, asked.data, asked.runs, tables).items():
             is_sites = place.endswith("-sites")
-            if not asked.page_only and ("sites" if is_sites else "cohort") in asked.parts.split(
-                ","
-            ):
+            part = "sites" if is_sites else "cohort"
+            if not asked.page_only and part in asked.parts.split(","):
                 run(typed)
             folder = asked.runs / place
             title = f"{task}, table 2 on sites kept out" if is_sites else f"{task}, all cases"

@@ -267,8 +267,8 @@ def rna_digest(cohort: Cohort) -> str | None:
     sha = hashlib.sha256(canonical_json(head).encode())
     place = {c: i for i, c in enumerate(table.case_ids)}
     for case_id in ids:
-        row = table.values[place[case_id]][order].astype("<f4")
-        sha.update(np.where(np.isnan(row), np.float32(np.nan), row).astype("<f4").tobytes())
+        row = table.values[place[case_id]][order]
+        sha.update(np.where(np.isnan(row), np.nan, row).astype("<f4").tobytes())
     return sha.hexdigest()
 
 
