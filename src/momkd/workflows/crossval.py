@@ -262,7 +262,7 @@ def show_proof(proof: Proof) -> None:
 
 def _require_no_predictor(folder: Path) -> None:
     """Refuse the folder of ``momkd train``: its predictor would be served in the folds' place."""
-    if (folder / "run.json").exists() and not read_run(folder)["jobs"]:
+    if (folder / "run.json").exists() and read_run(folder).get("jobs") == []:
         what = "holds what momkd train wrote"
         raise ConfigError.of("T14", str(folder), what, "choose another -o")
 

@@ -117,9 +117,10 @@ def _require_same_training(folder: Path, training: Mapping[str, Any]) -> None:
     if not (folder / "run.json").exists():
         return
     run = read_run(folder)
-    if run["jobs"]:
+    if run.get("jobs"):
         raise ConfigError.of("T14", str(folder), "holds a cross-validation", "choose another -o")
-    of_old = {"model": run["models"][0], "cohort": run["cohort"]}  # before this was recorded
+    # before this was recorded, the manifest said of it what it still says
+    of_old = {"model": ", ".join(run.get("models", ())), "cohort": run.get("cohort")}
     before = run.get("training", of_old)
     told = [
         f"{words} ({before[name]}, now {training[name]})" if name in ("model", "seed") else words
