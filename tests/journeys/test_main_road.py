@@ -156,8 +156,10 @@ def test_a_folder_keeps_the_predictor_that_it_holds(cohort: Path, tmp_path: Path
     before = _digests(run)
     assert momkd(*asked, "--model", "abmil").code == 0
     assert _digests(run) == before
-    other = "another model (abmil, now momkd), other options of the model, another seed (0, now 3)"
+    other = "holds a training of another model (abmil, now momkd), another seed (0, now 3);"
     refused(momkd(*asked, "--model", "momkd", "--seed", 3), 2, "[T14]", other)
+    plain = ("--set", "model.name=abmil", "--set", "model.gated=false")
+    refused(momkd(*asked, *plain), 2, "[T14]", "holds a training of other options of the model;")
     _change_rna(cohort)
     refused(momkd(*asked, "--model", "abmil"), 2, "[T14]", "holds a training of other RNA;")
     assert _digests(run) == before

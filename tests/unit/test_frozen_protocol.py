@@ -243,7 +243,7 @@ def test_compare_says_which_method_was_named(run: Path) -> None:
     assert not any("unless it was named" in s for s in found.claims.may_not)
     other = compare(run, method="mean_logistic", metric="auprc", rope=0.05)
     text = "\n".join(other.about)
-    assert "mean_logistic is not the method named beforehand (run names abmil)" in text
+    assert "mean_logistic is not the one named beforehand (run names abmil)" in text
     assert "auprc is not the primary endpoint of the protocol (auroc)" in text
     assert "lays down a region of 0.01, not 0.05" in text
     assert any("unless it was named" in s for s in other.claims.may_not)

@@ -34,15 +34,17 @@ def tell_of_protocols(
     known = [(name, one) for name, one in pairs if one is not None]
     lacking = [name for name, one in pairs if one is None]
     if lacking:
-        return ProtocolWord(notes=(f"{', '.join(lacking)}: {NOT_FROZEN}",))
+        return ProtocolWord(notes=(f"run {', '.join(lacking)}: {NOT_FROZEN}",))
     method = of.method.split("/")[-1]
     others = [f"{name} names {one.method}" for name, one in known if one.method != method]
     notes = []
     if others:
-        notes.append(f"{of.method} is not the method named beforehand ({', '.join(others)})")
+        notes.append(
+            f"the method {of.method} is not the one named beforehand ({', '.join(others)})"
+        )
     else:
         when = "; ".join(f"{name} {one.frozen}, SHA-256 {one.sha256[:12]}" for name, one in known)
-        notes.append(f"{of.method} was named in the protocol, before any test ({when})")
+        notes.append(f"the method {of.method} was named in the protocol, before any test ({when})")
     compared = {of.method, *(pair.other for pair in of.pairs)}
     for name, one in known:
         notes += _of_run(one, of, {c.removeprefix(f"{name}/") for c in compared})
@@ -66,7 +68,9 @@ def _of_run(frozen: FrozenProtocol, of: Comparison, compared: set[str]) -> list[
         notes.append(f"added when test predictions existed: {', '.join(late)}")
     endpoint = frozen.content["primary_endpoint"]["metric"]
     if of.metric != endpoint:
-        notes.append(f"{of.metric} is not the primary endpoint of the protocol ({endpoint})")
+        notes.append(
+            f"the metric {of.metric} is not the primary endpoint of the protocol ({endpoint})"
+        )
     rope = frozen.content["comparison"]["rope"]
     if of.rope != rope:
         notes.append(f"the protocol lays down a region of {rope}, not {of.rope}")

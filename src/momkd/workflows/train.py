@@ -125,7 +125,10 @@ def _require_same_training(folder: Path, training: Mapping[str, Any]) -> None:
     told = [
         f"{words} ({before[name]}, now {training[name]})" if name in ("model", "seed") else words
         for name, words in _TRAINING.items()
-        if name in before and before[name] != training[name]
+        if name in before
+        and before[name] != training[name]
+        # another model has other options by itself
+        and (name != "options" or before["model"] == training["model"])
     ]
     if told:
         what = f"holds a training of {', '.join(told)}"
