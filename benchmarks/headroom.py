@@ -60,33 +60,37 @@ ARMS: dict[str, tuple[str, ...]] = {
     "plus+label": (*_PLUS, "model.control=label"),
 }
 PRE_NAMED = "plus"
+MEMORIES = ("momkd code", "momkd ema", "momkd fixed")
 BASELINES = ("abmil", "dsmil", "transmil", "dtfd_mil", "wikg", "tdc", "mkd", "g_hanet")
 
 
-def against(found: Mapping[str, Mapping[int, Scored]]) -> list[dict[str, str]]:
-    """Give a row a baseline: what the pre-named arm scores above it, paired t over seeds, Holm."""
-    mine = {s: area(x) for s, x in found.get(PRE_NAMED, {}).items()}
+def against(
+    found: Mapping[str, Mapping[int, Scored]], arm: str, others: Sequence[str]
+) -> list[dict[str, str]]:
+    """Give a row another arm: what ``arm`` scores above it, paired t over seeds, Holm."""
+    mine = {s: area(x) for s, x in found.get(arm, {}).items()}
     rows, p_values = [], []
-    for name in BASELINES:
+    for name in others:
         other = {s: area(x) for s, x in found.get(name, {}).items()}
         both = sorted(set(mine) & set(other))
         if len(both) < 2:
             continue
         over = np.array([mine[s] - other[s] for s in both])
         law, error = t(len(both) - 1), float(over.std(ddof=1)) / len(both) ** 0.5
-        reach = float(law.ppf(1 - 0.05 / 2 / len(BASELINES))) * error
+        reach = float(law.ppf(1 - 0.05 / 2 / len(others))) * error
         p_values.append(2 * float(law.sf(abs(over.mean()) / error)))
+        low, high = over.mean() - reach, over.mean() + reach
         rows.append(
             {
-                "baseline": name,
+                "arm": name,
                 "seeds": str(len(both)),
-                "plus above it": f"{over.mean():+.3f}",
-                "95 % for all eight": f"[{over.mean() - reach:+.3f}, {over.mean() + reach:+.3f}]",
+                f"{arm} above it": f"{over.mean():+.3f}",
+                f"95 % for all {len(others)}": f"[{low:+.3f}, {high:+.3f}]",
                 "seeds above": f"{int((over > 0).sum())} of {len(both)}",
             }
         )
-    # a baseline that was not run yet counts as a comparison that showed nothing
-    open_ = [1.0] * (len(BASELINES) - len(p_values))
+    # an arm that was not run yet counts as a comparison that showed nothing
+    open_ = [1.0] * (len(others) - len(p_values))
     for row, p in zip(rows, holm([*p_values, *open_]), strict=False):
         row["p, Holm"] = f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
     return rows
@@ -132,8 +136,12 @@ def write_page(path: Path, jobs: Sequence[Job], work: Path, plan: Plan) -> int:
         best = [best_area(x) for x in next(iter(models.values())).values()]
         text += f"\n## Scenario `{scenario}`\n\nExact posterior: AUROC {np.mean(best):.3f}.\n\n"
         text += markdown(score_rows(models, can_be_known=scenario != "null"))
-        if rows := against(models):
+        if rows := against(models, PRE_NAMED, BASELINES):
             text += f"\nThe pre-named arm against the eight baselines:\n\n{markdown(rows)}"
+        if rows := against(models, "momkd", MEMORIES):
+            text += (
+                f"\nThe paper's preset against the code's, and other memories:\n\n{markdown(rows)}"
+            )
         if scenario != "null":
             mine = [job for job in jobs if job.scenario == scenario]
             truths = markdown(truth_rows(mine, work, scenario))

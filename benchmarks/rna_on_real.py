@@ -8,7 +8,7 @@ seeds may be asked for later. With `--table-only` the page is written from the r
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from momkd.workflows.tables import with_interval
 
 TASKS = ("HER2", "PR", "ER", "ODX85")
 FOLDS = {"random": "", "site": " --site-preserved"}
+HEADINGS = {"random": "Folds by case", "site": "Folds by whole sites"}
 # what is asked of each: the published method and our variant, against everything else
 ASKED = ("momkd", "momkd-plus")
 MODELS = (
@@ -77,25 +78,67 @@ def asked_rows(runs: Sequence[tuple[str, Path]], model: str) -> list[dict[str, A
     return list(rows.values())
 
 
-def page(data: str, runs: Path, seeds: int) -> str:
+def draw(path: Path, found: Mapping[str, Mapping[str, Path]]) -> None:
+    """Draw every model's AUROC and its interval, a label a panel, a kind of folds a colour."""
+    from matplotlib.figure import Figure
+
+    tasks = [task for task in TASKS if any(task in runs for runs in found.values())]
+    figure = Figure(figsize=(3.4 + 2.2 * len(tasks), 4.6), layout="constrained")
+    axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    names: list[str] = []
+    for ax, task in zip(axes, tasks, strict=True):
+        for kind, colour, shift in (("random", "#0072b2", -0.15), ("site", "#d55e00", 0.15)):
+            if task not in found[kind]:
+                continue
+            text = (found[kind][task] / "metrics.json").read_text(encoding="utf-8")
+            models = json.loads(text)["models"]
+            names = list(models)
+            for row, name in enumerate(names):
+                area = models[name]["mean_over_folds"]["auroc"]
+                label = HEADINGS[kind].lower() if row == 0 else None
+                ax.plot([area["low"], area["high"]], [row + shift] * 2, color=colour, lw=1)
+                ax.plot(area["value"], row + shift, "o", ms=4, color=colour, label=label)
+        ax.axvline(0.5, color="grey", lw=0.8)
+        ax.set(title=task, xlabel="AUROC")
+        ax.set_yticks(range(len(names)), [name_of(name).replace("`", "") for name in names])
+    axes[0].invert_yaxis()
+    told = {
+        label: handle
+        for ax in axes
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(told.values(), told.keys(), loc="outside lower center", ncols=2, frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def finished(runs: Path) -> dict[str, dict[str, Path]]:
+    """Give the runs of every kind of folds that were compared, by their labels."""
+    return {
+        folds: {t: run for t in TASKS if is_compared(run := folder_of(runs, t, folds))}
+        for folds in FOLDS
+    }
+
+
+def is_compared(folder: Path) -> bool:
+    """Whether a run was carried to its end."""
+    return all((folder / place_of(m) / "comparison.json").exists() for m in ASKED)
+
+
+def page(data: str, runs: Path, seeds: int, picture: str) -> str:
     """Write the page from the runs that are finished."""
     text = (HERE / "rna_on_real.md").read_text(encoding="utf-8")
     lines, missing = [], []
-    for folds in FOLDS:
-        there = []
-        for task in TASKS:
-            folder = folder_of(runs, task, folds)
-            if all((folder / place_of(m) / "comparison.json").exists() for m in ASKED):
-                there.append((task, folder))
-                lines += commands(task, folds, data, runs, _RECIPE, seeds)
-            else:
-                missing.append(f"{task} ({folds})")
+    text += f"\n![AUROC of every model, with 95 % intervals]({picture})\n"
+    for folds, done in finished(runs).items():
+        missing += [f"{task} ({folds})" for task in TASKS if task not in done]
+        there = list(done.items())
+        for task, folder in there:
+            lines += commands(task, folds, data, folder.parent, _RECIPE, seeds)
         if not there:
             continue
         machine = json.loads((there[0][1] / "run.json").read_text(encoding="utf-8"))["machine"]
-        kind = {"random": "Folds by case", "site": "Folds by whole sites"}[folds]
         text += (
-            f"\n## {kind}\n\nmomkd {machine['momkd']}, torch {machine['torch']}, "
+            f"\n## {HEADINGS[folds]}\n\nmomkd {machine['momkd']}, torch {machine['torch']}, "
             f"{machine['system']}, 2 cores, {machine['date']}.\n\n{markdown(area_rows(there))}"
         )
         for model in ASKED:
@@ -123,7 +166,10 @@ def main() -> None:
         for task in given.tasks.split(","):
             recipe = HERE.parent / _RECIPE
             run(commands(task, folds, given.data, given.runs, recipe, given.seeds))
-    given.output.write_text(page(given.data, given.runs, given.seeds), encoding="utf-8")
+    picture = given.output.with_suffix(".svg")
+    text = page(given.data, given.runs, given.seeds, picture.name)
+    given.output.write_text(text, encoding="utf-8")
+    draw(picture, finished(given.runs))
     print(f"wrote {given.output}")
 
 

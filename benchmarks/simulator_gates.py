@@ -62,6 +62,9 @@ def score_rows(
         chance = at_chance(model, list(found[model].values()))
         row["learnt"] = "yes" if chance.value > ALLOWED_SE * chance.error else "no"
         row["below the ceiling"] = f"{np.mean([best[s] - mine[s] for s in mine]):.3f}"
+        row["over ABMIL, seeds of both"] = (
+            _paired(mine, areas.get(REFERENCE, {})) if model != REFERENCE else ""
+        )
         row["headroom recovered"] = _headroom(mine, areas.get(REFERENCE, {}), best, model)
         row["over its student without RNA"] = (
             _paired(mine, areas.get(f"{name}+no_rna", {})) if model != f"{name}+no_rna" else ""
