@@ -14,7 +14,7 @@ from momkd.slides.survey import Preview, ReadRequest, SlideFacts
 from momkd.slides.tiling import TilingOptions
 from momkd.slides.tissue import find_tissue
 from momkd.slides.views import ViewPlan
-from tests.dying_reader import serve_and_die
+from tests.dying_children import serve_slides_and_die
 from tests.inline_readers import InlineReaders
 from tests.pictures import MPP, paint_slide, tissue_truth, write_aperio, write_pyramid, write_strips
 
@@ -179,7 +179,7 @@ def test_s14_a_reader_that_dies_or_hangs_loses_its_slide_only(slide):
     for name in names:
         (slide.parent / name).write_bytes(slide.read_bytes())
     found = {name: [] for name in names}
-    with ViewReaders(1, timeout_s=10.0, serve=serve_and_die) as readers:
+    with ViewReaders(1, timeout_s=10.0, serve=serve_slides_and_die) as readers:
         for request, answer in readers.read(ask(slide.parent / n) for n in names):
             found[request.path.name].append(answer)
     for name, word in (("crash.tif", "crashed"), ("hang.tif", "silent")):

@@ -16,8 +16,8 @@ from momkd.viewer import tile_process, tiles
 from momkd.viewer.absence import NotServedError
 from momkd.viewer.tile_process import OpenSlides, TileReaders, TileRequest, open_for_view
 from momkd.viewer.tiles import TILE_PX, SlideTiles, last_level, tile_box
+from tests.dying_children import serve_tiles_and_die
 from tests.pictures import paint_slide, write_aperio, write_ome, write_pyramid, write_strips
-from tests.viewer_dying import serve_tiles_and_die
 
 RULES = SlideRules(mpp=1.0)
 
