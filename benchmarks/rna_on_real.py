@@ -84,7 +84,7 @@ def draw(path: Path, found: Mapping[str, Mapping[str, Path]]) -> None:
 
     tasks = [task for task in TASKS if any(task in runs for runs in found.values())]
     figure = Figure(figsize=(3.4 + 2.2 * len(tasks), 4.6), layout="constrained")
-    axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    axes = figure.subplots(1, len(tasks), sharex=True, sharey=True, squeeze=False)[0]
     names: list[str] = []
     for ax, task in zip(axes, tasks, strict=True):
         for kind, colour, shift in (("random", "#0072b2", -0.15), ("site", "#d55e00", 0.15)):
