@@ -6,13 +6,14 @@ import multiprocessing
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from gate_verdicts import Scored
 
 import momkd
@@ -181,6 +182,29 @@ def read_scored(jobs: Iterable[Job], work: Path) -> dict[str, dict[str, dict[int
             seeds = found.setdefault(job.scenario, {}).setdefault(job.model, {})
             seeds[job.seed] = _read(path, job.folder(work) / "new" / "truth.json")
     return found
+
+
+def read_truths(job: Job, work: Path) -> dict[str, float]:
+    """Give the means of a training: attention against the niche, what is kept against m."""
+    looked = pd.read_csv(job.table(work, "attention"))
+    found = {f"attention {k}": float(looked[k].mean()) for k in ("auprc", "auroc")}
+    found |= {
+        "by chance": float(looked["by_chance"].mean()),
+        "share": float(looked["share"].mean()),
+    }
+    kept = pd.read_csv(job.table(work, "morphology"))
+    for what, part in kept.groupby("what"):
+        for which in ("first", "second"):
+            found[f"{what} {which}"] = float(part[which].mean())
+            by_chance = part[f"{which}_high_by_chance"]
+            found[f"{what} {which}, high by chance"] = float(by_chance.mean())
+    return found
+
+
+def mean_truths(found: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
+    """Give the mean of means, each over a number of seeds."""
+    n_seeds = sum(n for n, _ in found)
+    return {key: sum(n * means[key] for n, means in found) / n_seeds for key in found[0][1]}
 
 
 def _read(table: Path, truth_file: Path) -> Scored:

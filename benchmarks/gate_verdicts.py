@@ -18,6 +18,25 @@ class Scored:
     score: np.ndarray
     ceiling: np.ndarray
 
+    def outcome(self) -> "Outcome":
+        """Give what tables and the test of chance need of it."""
+        return Outcome(
+            auroc=auroc_influence(self.labels, self.score)[0],
+            best_auroc=auroc_influence(self.labels, self.ceiling)[0],
+            n_positive=int((self.labels == 1).sum()),
+            n_negative=int((self.labels == 0).sum()),
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """AUROC of a model and of the exact posterior on the new cases of one seed."""
+
+    auroc: float
+    best_auroc: float
+    n_positive: int
+    n_negative: int
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -47,13 +66,13 @@ def below_ceiling(model: str, seeds: Sequence[Scored]) -> Verdict:
     return Verdict("ceiling", model, len(seeds), mean, error, mean <= ALLOWED_SE * error)
 
 
-def at_chance(model: str, seeds: Sequence[Scored]) -> Verdict:
+def at_chance(model: str, seeds: Sequence[Outcome]) -> Verdict:
     """Where nothing tells the label, a mean AUROC within 3 SE of 0.5.
 
     The SE is that of Mann and Whitney's U of an order that has nothing to do with the labels.
     """
-    away = [auroc_influence(one.labels, one.score)[0] - 0.5 for one in seeds]
-    counts = [(int((one.labels == 1).sum()), int((one.labels == 0).sum())) for one in seeds]
+    away = [one.auroc - 0.5 for one in seeds]
+    counts = [(one.n_positive, one.n_negative) for one in seeds]
     variance = sum((p + n + 1) / (12 * p * n) for p, n in counts)
     mean, error = float(np.mean(away)), float(np.sqrt(variance)) / len(seeds)
     return Verdict("null", model, len(seeds), mean, error, abs(mean) <= ALLOWED_SE * error)
@@ -81,8 +100,10 @@ def judge(scenario: str, found: Mapping[str, Mapping[int, Scored]]) -> list[Verd
     """Apply every gate of a scenario to the models: name -> seed -> scores."""
     verdicts = []
     for model, seeds in found.items():
-        gate = at_chance if scenario == "null" else below_ceiling
-        verdicts.append(gate(model, list(seeds.values())))
+        if scenario == "null":
+            verdicts.append(at_chance(model, [one.outcome() for one in seeds.values()]))
+        else:
+            verdicts.append(below_ceiling(model, list(seeds.values())))
     for model, seeds in found.items():
         name, _, control = model.partition("+")
         alone = found.get(f"{name}+no_rna", {})

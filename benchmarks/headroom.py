@@ -5,7 +5,8 @@
 Arms are models with their settings, controls among them. Each is trained once a seed on cases of
 its own, and scores new ones of the same world from the slide alone. Finished trainings are not
 repeated: the same command goes on, and more seeds, arms or scenarios may be asked for in the same
-folder. `--table-only` writes the page from what is there.
+folder. What the page needs of each is added to `benchmarks/results/headroom.jsonl`, which outlives
+the work folder: `--table-only` writes the page from that file and from what is there.
 """
 
 import argparse
@@ -17,12 +18,14 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a core; read when numpy is imported
 
 import numpy as np
-from gate_runs import LIGHT_MKD, NARROW_TRANSMIL, Job, Plan, claim, read_scored, run_all
-from gate_verdicts import Scored
+from gate_runs import LIGHT_MKD, NARROW_TRANSMIL, Job, Plan, claim, run_all
+from gate_verdicts import Outcome
+from headroom_record import Record, missing
 from scipy.stats import t
-from simulator_gates import area, best_area, markdown, score_rows, truth_rows
+from simulator_gates import markdown, score_rows, truth_rows
 
 from momkd.evaluation.corrected_tests import holm
+from momkd.reporting.figures import svg_of
 from momkd.simulation import SCENARIOS
 from momkd.workflows.run_folder import describe_machine
 
@@ -65,13 +68,13 @@ BASELINES = ("abmil", "dsmil", "transmil", "dtfd_mil", "wikg", "tdc", "mkd", "g_
 
 
 def against(
-    found: Mapping[str, Mapping[int, Scored]], arm: str, others: Sequence[str]
+    found: Mapping[str, Mapping[int, Outcome]], arm: str, others: Sequence[str]
 ) -> list[dict[str, str]]:
     """Give a row another arm: what ``arm`` scores above it, paired t over seeds, Holm."""
-    mine = {s: area(x) for s, x in found.get(arm, {}).items()}
+    mine = {s: x.auroc for s, x in found.get(arm, {}).items()}
     rows, p_values = [], []
     for name in others:
-        other = {s: area(x) for s, x in found.get(name, {}).items()}
+        other = {s: x.auroc for s, x in found.get(name, {}).items()}
         both = sorted(set(mine) & set(other))
         if len(both) < 2:
             continue
@@ -96,7 +99,7 @@ def against(
     return rows
 
 
-def draw(path: Path, found: Mapping[str, Mapping[str, Mapping[int, Scored]]]) -> None:
+def draw(path: Path, found: Mapping[str, Mapping[str, Mapping[int, Outcome]]]) -> None:
     """Draw every seed's distance to its ceiling, an arm a line, a scenario a panel."""
     from matplotlib.figure import Figure
 
@@ -106,7 +109,7 @@ def draw(path: Path, found: Mapping[str, Mapping[str, Mapping[int, Scored]]]) ->
     axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for ax, (scenario, models) in zip(axes, shown.items(), strict=True):
         for row, name in enumerate(arms):
-            below = [area(x) - best_area(x) for x in models.get(name, {}).values()]
+            below = [x.auroc - x.best_auroc for x in models.get(name, {}).values()]
             ax.plot(below, [row] * len(below), "o", ms=3, color="#0072b2", alpha=0.5)
             if below:
                 ax.plot(np.mean(below), row, "|", ms=11, mew=2, color="black")
@@ -115,13 +118,13 @@ def draw(path: Path, found: Mapping[str, Mapping[str, Mapping[int, Scored]]]) ->
         ax.set_yticks(range(len(arms)), arms)
         ax.locator_params(axis="x", nbins=5)
     axes[0].invert_yaxis()
-    figure.savefig(path, metadata={"Date": None})
+    path.write_text(svg_of(figure), encoding="utf-8")
 
 
-def write_page(path: Path, jobs: Sequence[Job], work: Path, plan: Plan) -> int:
-    """Write the page and its figure; give how many trainings are missing."""
-    found = read_scored(jobs, work)
-    missing = [job for job in jobs if not job.table(work, "done").exists()]
+def write_page(path: Path, record: Record, wanted: Sequence[Job], plan: Plan) -> int:
+    """Write the page and its figure; give how many trainings are missing of those wanted."""
+    found = record.outcomes()
+    not_run = missing(found, wanted)
     facts = describe_machine()
     text = (HERE / "headroom.md").read_text(encoding="utf-8")
     text += (
@@ -130,10 +133,10 @@ def write_page(path: Path, jobs: Sequence[Job], work: Path, plan: Plan) -> int:
         f"torch {facts['torch']}, {facts['system']}, {facts['date']}.\n\n"
         f"![Distance of every arm to the ceiling]({path.stem}.svg)\n"
     )
-    if missing:
-        text += f"\n**Not run: {len(missing)} of {len(jobs)} trainings.**\n"
+    if not_run:
+        text += f"\n**Not run: {len(not_run)} of {len(wanted)} trainings.**\n"
     for scenario, models in found.items():
-        best = [best_area(x) for x in next(iter(models.values())).values()]
+        best = [x.best_auroc for x in next(iter(models.values())).values()]
         text += f"\n## Scenario `{scenario}`\n\nExact posterior: AUROC {np.mean(best):.3f}.\n\n"
         text += markdown(score_rows(models, can_be_known=scenario != "null"))
         if rows := against(models, PRE_NAMED, BASELINES):
@@ -143,15 +146,14 @@ def write_page(path: Path, jobs: Sequence[Job], work: Path, plan: Plan) -> int:
                 f"\nThe paper's preset against the code's, and other memories:\n\n{markdown(rows)}"
             )
         if scenario != "null":
-            mine = [job for job in jobs if job.scenario == scenario]
-            truths = markdown(truth_rows(mine, work, scenario))
+            truths = markdown(truth_rows(record.truths(scenario)))
             text += f"\nWhere they look, and what they keep:\n\n{truths}"
     text += "\n## Settings of the arms\n\n"
     text += markdown([{"arm": name, "settings": " ".join(s)} for name, s in ARMS.items()])
     text += "\nThis page: `python benchmarks/headroom.py`.\n"
     path.write_text(text, encoding="utf-8")
     draw(path.with_suffix(".svg"), found)
-    return len(missing)
+    return len(not_run)
 
 
 def main() -> None:
@@ -164,6 +166,8 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS), help="names, with commas between")
     parser.add_argument("--scenarios", default="default,foci,null,rna-only")
     parser.add_argument("--table-only", action="store_true")
+    kept = HERE / "results" / "headroom.jsonl"
+    parser.add_argument("--record", type=Path, default=kept, help="another file begins anew")
     default = HERE.parent / "docs" / "results" / "headroom.md"
     parser.add_argument("-o", "--output", type=Path, default=default)
     given = parser.parse_args()
@@ -172,6 +176,7 @@ def main() -> None:
     if unknown:
         sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join([*ARMS, *SCENARIOS])}")
     plan = Plan(n_train=1000, n_worlds=2, world={}, budget=BUDGET, arms=ARMS)
+    record = Record.load(given.record, plan)
     claim(given.work, plan)
     wanted = [
         Job(s, seed, a)
@@ -182,8 +187,10 @@ def main() -> None:
     if not given.table_only:
         run_all(wanted, given.work, plan, given.workers)
     everything = [Job(s, seed, a) for s in SCENARIOS for seed in range(50) for a in ARMS]
-    known = [j for j in everything if j in wanted or j.table(given.work, "done").exists()]
-    n_missing = write_page(given.output, known, given.work, plan)
+    for line in record.add(everything, given.work):
+        print(line)
+    record.save(given.record)
+    n_missing = write_page(given.output, record, wanted, plan)
     print(f"wrote {given.output}; {n_missing} not run")
     sys.exit(1 if n_missing else 0)
 

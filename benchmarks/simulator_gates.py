@@ -19,11 +19,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a core; read when num
 
 import numpy as np
 import pandas as pd
-from gate_runs import BUDGET, LEARNABLE, OWN, Job, Plan, all_jobs, claim, read_scored, run_all
-from gate_verdicts import ALLOWED_SE, Scored, Verdict, at_chance, judge
+from gate_runs import (
+    BUDGET,
+    LEARNABLE,
+    OWN,
+    Job,
+    Plan,
+    all_jobs,
+    claim,
+    mean_truths,
+    read_scored,
+    read_truths,
+    run_all,
+)
+from gate_verdicts import ALLOWED_SE, Outcome, Verdict, at_chance, judge
 from scipy.stats import spearmanr, t
 
-from momkd.evaluation.delong import auroc_influence
 from momkd.models.table import MODELS
 from momkd.simulation import SCENARIOS
 from momkd.workflows.run_folder import describe_machine
@@ -33,23 +44,13 @@ REFERENCE = "abmil"
 _DRAWS = 2_000
 
 
-def area(one: Scored) -> float:
-    """Give the AUROC of a model."""
-    return auroc_influence(one.labels, one.score)[0]
-
-
-def best_area(one: Scored) -> float:
-    """Give the AUROC of the exact posterior."""
-    return auroc_influence(one.labels, one.ceiling)[0]
-
-
 def score_rows(
-    found: Mapping[str, Mapping[int, Scored]], *, can_be_known: bool
+    found: Mapping[str, Mapping[int, Outcome]], *, can_be_known: bool
 ) -> list[dict[str, str]]:
     """Give a row a model: AUROC, distance to the ceiling, headroom over the reference, gain."""
     rows = []
-    areas = {m: {s: area(x) for s, x in seeds.items()} for m, seeds in found.items()}
-    best = {s: best_area(x) for seeds in found.values() for s, x in seeds.items()}
+    areas = {m: {s: x.auroc for s, x in seeds.items()} for m, seeds in found.items()}
+    best = {s: x.best_auroc for seeds in found.values() for s, x in seeds.items()}
     for model in sorted(found, key=lambda m: -float(np.mean(list(areas[m].values())))):
         mine = areas[model]
         values = np.array(list(mine.values()))
@@ -113,37 +114,30 @@ def gate_rows(verdicts: Sequence[Verdict]) -> list[dict[str, str]]:
     ]
 
 
-def truth_rows(jobs: Sequence[Job], work: Path, scenario: str) -> list[dict[str, str]]:
+def truth_rows(truths: Mapping[str, Mapping[str, float]]) -> list[dict[str, str]]:
     """Give a row a model: attention against the niche, what is kept against m; means over seeds."""
     rows = []
-    for model in sorted({j.model for j in jobs if j.scenario == scenario}):
-        done = [j for j in jobs if (j.scenario, j.model) == (scenario, model)]
-        done = [j for j in done if j.table(work, "done").exists()]
-        if not done:
-            continue
-        looked = pd.concat([pd.read_csv(j.table(work, "attention")) for j in done])
-        kept = pd.concat([pd.read_csv(j.table(work, "morphology")) for j in done])
-        means = looked[["auprc", "by_chance", "share", "auroc"]].mean()
-        row = {"model": model, "attention AUPRC": f"{means['auprc']:.3f}"}
-        row |= {"by chance": f"{means['by_chance']:.3f}", "niche share": f"{means['share']:.3f}"}
-        row["attention AUROC"] = f"{means['auroc']:.3f}"
+    for model, means in sorted(truths.items()):
+        row = {"model": model, "attention AUPRC": f"{means['attention auprc']:.3f}"}
+        row |= {"by chance": f"{means['by chance']:.3f}", "niche share": f"{means['share']:.3f}"}
+        row["attention AUROC"] = f"{means['attention auroc']:.3f}"
         for what in ("slide vector", "memory"):
-            part = kept[kept["what"] == what]
             cells = [
-                f"{part[c].mean():.2f} ({part[f'{c}_high_by_chance'].mean():.2f})"
+                f"{means[f'{what} {c}']:.2f} ({means[f'{what} {c}, high by chance']:.2f})"
                 for c in ("first", "second")
+                if f"{what} {c}" in means
             ]
-            row[f"{what} and m"] = ", ".join(cells) if len(part) else ""
+            row[f"{what} and m"] = ", ".join(cells)
         rows.append(row)
     return rows
 
 
-def rank_rows(found: Mapping[str, Mapping[int, Scored]], n_worlds: int) -> list[dict[str, str]]:
+def rank_rows(found: Mapping[str, Mapping[int, Outcome]], n_worlds: int) -> list[dict[str, str]]:
     """Give each world's mean AUROC of every model, and how alike the worlds rank them."""
     means = pd.DataFrame(
         {
             f"world {w}": {
-                model: np.mean([area(x) for s, x in seeds.items() if s % n_worlds == w])
+                model: np.mean([x.auroc for s, x in seeds.items() if s % n_worlds == w])
                 for model, seeds in found.items()
                 if any(s % n_worlds == w for s in seeds)
             }
@@ -189,17 +183,22 @@ def write_page(
         names = ", ".join(f"{j.scenario} {j.seed} {j.model}" for j in missing[:10])
         text += f"\n**Not run: {len(missing)} of {len(jobs)} trainings ({names}, ...).**\n"
     verdicts = []
-    for scenario, models in found.items():
-        told = judge(scenario, models)
+    for scenario, scored in found.items():
+        told = judge(scenario, scored)
         verdicts += told
-        best = [best_area(x) for x in next(iter(models.values())).values()]
+        models = {m: {s: x.outcome() for s, x in seeds.items()} for m, seeds in scored.items()}
+        best = [x.best_auroc for x in next(iter(models.values())).values()]
         n_failed = sum(not v.passed for v in told)
         text += f"\n## Scenario `{scenario}`\n\nExact posterior: AUROC {np.mean(best):.3f}. "
         text += f"{len(told)} gates, {n_failed} failed.\n\n{markdown(gate_rows(told))}"
         text += f"\n{markdown(score_rows(models, can_be_known=scenario != 'null'))}"
         if scenario != "null":
             text += "\nWhere they look, and what they keep:\n\n"
-            text += markdown(truth_rows(jobs, work, scenario))
+            truths = {
+                m: mean_truths([(1, read_truths(Job(scenario, s, m), work)) for s in seeds])
+                for m, seeds in models.items()
+            }
+            text += markdown(truth_rows(truths))
         ranks = rank_rows(models, plan.n_worlds)
         text += f"\nBy world (rank):\n\n{markdown(ranks)}" if ranks else ""
     text += "\nThis page: `python benchmarks/simulator_gates.py`.\n"

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,14 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import simulator_gates  # noqa: E402
 from gate_runs import Job, Plan, all_jobs, claim, make_cohorts, read_scored, run_all  # noqa: E402
-from gate_verdicts import Scored, at_chance, below_ceiling, judge, no_gain  # noqa: E402
+from gate_verdicts import (  # noqa: E402
+    Outcome,
+    Scored,
+    at_chance,
+    below_ceiling,
+    judge,
+    no_gain,
+)
 
 N_SEEDS = 6
 
@@ -35,6 +43,10 @@ def draw(quality: float, seed: int, n: int = 400) -> Scored:
 
 def drawn(quality: float, first: int = 0, n_seeds: int = N_SEEDS) -> list[Scored]:
     return [draw(quality, first + seed) for seed in range(n_seeds)]
+
+
+def outcomes(seeds: Sequence[Scored]) -> list[Outcome]:
+    return [one.outcome() for one in seeds]
 
 
 @pytest.mark.parametrize("quality", [0.0, 0.4, 1.0])
@@ -60,18 +72,20 @@ def test_the_ceiling_s_error_is_delong_s_over_seeds() -> None:
 
 
 def test_a_score_without_information_passes_the_null_and_another_does_not() -> None:
-    assert at_chance("m", drawn(0.0)).passed
-    better = at_chance("m", drawn(0.5))
+    assert at_chance("m", outcomes(drawn(0.0))).passed
+    better = at_chance("m", outcomes(drawn(0.5)))
     assert better.value > 0
     assert not better.passed
     worse = [Scored(labels=s.labels, score=-s.score, ceiling=s.ceiling) for s in drawn(0.5)]
-    assert not at_chance("m", worse).passed
+    assert not at_chance("m", outcomes(worse)).passed
 
 
 def test_the_null_s_error_is_that_of_the_rank_sum() -> None:
     rng = np.random.default_rng(0)
     labels = (np.arange(60) < 20).astype(np.int64)
-    found = [Scored(labels=labels, score=rng.random(60), ceiling=labels) for _ in range(2000)]
+    found = outcomes(
+        [Scored(labels=labels, score=rng.random(60), ceiling=rng.random(60)) for _ in range(2000)]
+    )
     areas = [at_chance("m", [one]).value for one in found]
     assert at_chance("m", found[:1]).error == pytest.approx(np.std(areas), rel=0.06)
 
@@ -92,7 +106,7 @@ def test_honest_models_rarely_fail() -> None:
         for start in range(0, 1000, 10)
         for verdict in (
             below_ceiling("m", drawn(1.0, start, 3)),
-            at_chance("m", drawn(0.0, start, 3)),
+            at_chance("m", outcomes(drawn(0.0, start, 3))),
             no_gain("m", drawn(0.4, start, 3), drawn(0.4, start + 5000, 3)),
         )
     ]
