@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from momkd.workflows.run_folder import read_predictions
+from momkd.workflows.run_folder import describe_machine, read_predictions
 
 
 def test_ids_are_text_whatever_they_look_like(tmp_path: Path) -> None:
@@ -17,3 +18,9 @@ def test_ids_are_text_whatever_they_look_like(tmp_path: Path) -> None:
     assert list(table["slide_id"]) == [*ids, "s"]
     assert np.isnan(table["low"].iloc[-1])
     assert table["low"].dtype == np.float64
+
+
+def test_a_manifest_names_the_processor_and_its_instructions() -> None:
+    name, _, instructions = describe_machine()["processor"].rpartition(", ")
+    assert name.strip()
+    assert instructions == torch.backends.cpu.get_cpu_capability()

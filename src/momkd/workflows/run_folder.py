@@ -29,8 +29,20 @@ def describe_machine() -> dict[str, Any]:
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.machine()}",
+        "processor": _name_processor(),
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def _name_processor() -> str:
+    """Name the processor and its vector instructions: sums round otherwise with others."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or "unnamed"
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def claim_config(folder: Path, settings: Settings) -> None:
