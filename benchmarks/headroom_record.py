@@ -74,18 +74,22 @@ class Record:
         new.replace(path)
 
     def add(self, jobs: Iterable[Job], work: Path) -> list[str]:
-        """Add what is finished in a work folder; say where it is not what was recorded."""
+        """Add what is finished in a work folder; what was recorded stands, and what moved is told.
+
+        No training is drawn again until it pleases: another machine rounds otherwise.
+        """
         said = []
         for scenario, models in read_scored(jobs, work).items():
             for arm, seeds in models.items():
                 for seed, scored in seeds.items():
                     key, outcome = (scenario, arm, (seed,)), scored.outcome()
                     old = self._lines.get(key)
-                    if old and old.outcome and abs(old.outcome.auroc - outcome.auroc) > _TOLD:
+                    if old and old.outcome:
                         was, now = old.outcome.auroc, outcome.auroc
-                        said.append(
-                            f"{scenario} seed {seed} {arm}: {was:.4f} before, {now:.4f} now"
-                        )
+                        if abs(was - now) > _TOLD:
+                            what = f"{was:.4f} recorded, which stands; {now:.4f} here"
+                            said.append(f"{scenario} seed {seed} {arm}: {what}")
+                        continue
                     outcome = replace(outcome, auroc=round(outcome.auroc, 8))
                     truths = read_truths(Job(scenario, seed, arm), work)
                     truths = {what: round(value, 5) for what, value in truths.items()}
