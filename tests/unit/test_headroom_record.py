@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.unit.finished_training import leave_tables
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
@@ -75,32 +77,18 @@ def test_no_seed_counts_twice_in_a_mean() -> None:
     assert record.truths("null") == {}
 
 
-def finish(work: Path, score: dict[str, float]) -> list[Job]:
-    """Leave the tables of one training."""
-    job = Job("default", 0, "plus")
-    make_cohorts("default", 0, work, PLAN)
-    rows = [{"case_id": case, "prob_positive": p} for case, p in score.items()]
-    pd.DataFrame(rows).to_csv(job.table(work, "done"), index=False)
-    niche = {"auprc": 0.3, "by_chance": 0.2, "share": 0.1, "auroc": 0.6}
-    pd.DataFrame([niche]).to_csv(job.table(work, "attention"), index=False)
-    kept = {"what": "slide vector", "first": 0.5, "second": 0.1}
-    kept |= {"first_high_by_chance": 0.2, "second_high_by_chance": 0.2}
-    pd.DataFrame([kept]).to_csv(job.table(work, "morphology"), index=False)
-    return [job]
-
-
 def test_finished_trainings_are_added_and_a_figure_that_moved_is_told(tmp_path: Path) -> None:
     make_cohorts("default", 0, tmp_path, PLAN)
     cases = pd.read_csv(tmp_path / "default" / "seed-0" / "new" / "clinical.csv")["case_id"]
-    jobs = finish(tmp_path, {case: i / len(cases) for i, case in enumerate(cases)})
-    record = Record(PLAN)
-    assert record.add(jobs, tmp_path) == []
+    job, record = Job("default", 0, "plus"), Record(PLAN)
+    leave_tables(job, tmp_path, {case: i / len(cases) for i, case in enumerate(cases)})
+    assert record.add([job], tmp_path) == []
     first = record.outcomes()["default"]["plus"][0]
     assert first.n_positive + first.n_negative == PLAN.n_new
     assert record.truths("default")["plus"]["slide vector first, high by chance"] == 0.2
-    assert record.add(jobs, tmp_path) == []
-    finish(tmp_path, {case: -i / len(cases) for i, case in enumerate(cases)})
-    (said,) = record.add(jobs, tmp_path)
+    assert record.add([job], tmp_path) == []
+    leave_tables(job, tmp_path, {case: -i / len(cases) for i, case in enumerate(cases)})
+    (said,) = record.add([job], tmp_path)
     what = f"{first.auroc:.4f} recorded, which stands; {1 - first.auroc:.4f} here"
     assert said == f"default seed 0 plus: {what}"
     assert record.outcomes()["default"]["plus"][0] == first

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.special import expit
 
 from momkd.models.table import MODELS
 from momkd.simulation import SimulationOptions, simulate, slide_probabilities
+from tests.unit.finished_training import leave_tables
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -167,21 +167,13 @@ def finish(work: Path, jobs: list[Job], leak: bool) -> None:
     """Leave tables as trainings do, of models that score by the posterior or by the label."""
     for job in jobs:
         truth = json.loads((job.folder(work) / "new" / "truth.json").read_text())
-        rows = [
-            {
-                "case_id": slide["case_id"],
-                "prob_positive": truth["cases"][slide["case_id"]]["recorded_label"]
-                if leak
-                else slide["bayes_probability"],
-            }
+        score = {
+            slide["case_id"]: truth["cases"][slide["case_id"]]["recorded_label"]
+            if leak
+            else slide["bayes_probability"]
             for slide in truth["slides"].values()
-        ]
-        pd.DataFrame(rows).to_csv(job.table(work, "done"), index=False)
-        niche = {"auprc": 0.3, "by_chance": 0.2, "share": 0.1, "auroc": 0.6}
-        pd.DataFrame([niche]).to_csv(job.table(work, "attention"), index=False)
-        kept = {"what": "slide vector", "first": 0.5, "second": 0.1}
-        kept |= {"first_high_by_chance": 0.2, "second_high_by_chance": 0.2}
-        pd.DataFrame([kept]).to_csv(job.table(work, "morphology"), index=False)
+        }
+        leave_tables(job, work, score)
 
 
 @pytest.mark.parametrize("leak", [False, True])
