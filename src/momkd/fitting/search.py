@@ -179,7 +179,7 @@ def _distribution(dimension: Dimension) -> "BaseDistribution":
     return distributions.FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
-def _as_study_trial(trial: Trial, here: Mapping[str, "BaseDistribution"]) -> Any:
+def _as_study_trial(trial: Trial, here: Mapping[str, Any]) -> Any:
     """Tell a study of a trial; one that failed counts as worse than any that did not."""
     from optuna.trial import TrialState, create_trial
 

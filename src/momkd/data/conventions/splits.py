@@ -55,7 +55,9 @@ def _header(path: Path) -> list[str]:
         what = f"cannot be read: {error}"
         raise DataError.of("K13", str(path), what, f"folds.file is {_FORMS}") from None
     delimiter = "\t" if "\t" in line else ","
-    return [c.strip() for c in next(csv.reader([line], delimiter=delimiter), [])]
+    return [
+        c.strip() for c in next(csv.reader([line.replace("\0", "\ufffd")], delimiter=delimiter), [])
+    ]
 
 
 def _read_long(path: Path) -> tuple[SplitRow, ...]:
