@@ -143,7 +143,7 @@ def _header_line(lines: TextLines) -> str:
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    # Python 3.10's reader fails at NUL, which UTF-16 is full of
+    # Python 3.10's reader fails at NUL, which damaged UTF-16 is full of
     text = line.rstrip("\r\n").replace("\0", "\ufffd")
     return next(csv.reader([text], delimiter=delimiter), [])
 
